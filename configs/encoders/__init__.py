@@ -1,0 +1,1 @@
+"""Encoder presets: one YAML file each, read by :mod:`mmalign.encoders.presets`."""

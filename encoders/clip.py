@@ -1,0 +1,75 @@
+"""The towers of a CLIP-like model, loaded with open_clip from a local folder.
+
+A folder holds ``open_clip_config.json``, the weights and, where the config names a Hugging Face
+tokenizer, the tokenizer's files. Both towers of a model put their rows into one space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmalign.encoders.runtime import require, run
+
+__all__ = ["ClipText", "clip_image"]
+
+
+class ClipText:
+    """The text tower of an open_clip model.
+
+    Texts are padded to the model's fixed context, as in its training; the context also bounds
+    their length, so a preset's ``max_length`` and ``pooling`` play no part.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        open_clip, model = _load(folder, device)
+        self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self._model = model
+        del self._model.visual  # the other tower only takes memory
+        self._device = device
+        self._context = int(self._tokenizer.context_length)
+        self.dim = int(self.embed(self.tokenize(["a"])[0]).shape[1])
+
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
+        """Return rows of the context's length; a row without padding may have been cut."""
+        tokens: list[list[int]] = self._tokenizer(texts).tolist()
+        padding = self._tokenizer([""])[0, -1].item()
+        full = [t for t, ids in zip(texts, tokens, strict=True) if ids[-1] != padding]
+        return tokens, sum(self._length(text) > self._context for text in full)
+
+    def embed(self, tokens: list[list[int]]) -> torch.Tensor:
+        """Run one batch."""
+        batch = torch.tensor(tokens, device=self._device)
+        output: torch.Tensor = run(self._model.encode_text, batch)
+        return output
+
+    def _length(self, text: str) -> int:
+        if hasattr(self._tokenizer, "encode"):  # open_clip's own byte-pair tokenizer
+            return len(self._tokenizer.encode(text)) + 2
+        clean = self._tokenizer.clean_fn(text)
+        return len(self._tokenizer.tokenizer(clean, verbose=False)["input_ids"])
+
+
+def clip_image(
+    folder: Path, device: torch.device, preprocess: dict[str, Any]
+) -> tuple[torch.nn.Module, Callable[[Any], torch.Tensor]]:
+    """Load the image tower of an open_clip model and its own preprocessing.
+
+    Args:
+        folder: An open_clip model folder.
+        device: Where to run.
+        preprocess: Overrides of open_clip's ``PreprocessCfg``.
+    """
+    _, model = _load(folder, device)
+    transform = require("open_clip.transform", "open_clip_torch")
+    config = transform.PreprocessCfg(**{**model.visual.preprocess_cfg, **preprocess})
+    return model.visual, transform.image_transform_v2(config, is_train=False)
+
+
+def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    open_clip = require("open_clip", "open_clip_torch")
+    model = open_clip.create_model(f"local-dir:{folder}", device=device, weights_only=True)
+    return open_clip, model.eval().requires_grad_(False)

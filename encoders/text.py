@@ -1,0 +1,162 @@
+"""Text encoders: a tokenizer and a text model, run in batches of similar length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from mmalign.encoders.runtime import Rows, quiet_transformers, require, run
+from mmalign.interfaces import Encoded, Media
+
+if TYPE_CHECKING:
+    from mmalign.encoders.presets import PresetConfig
+    from mmalign.encoders.resolve import Source
+
+__all__ = ["TextEncoder", "TextTower", "TransformersText"]
+
+
+class TextTower(Protocol):
+    """A text model with its own tokenizer."""
+
+    @property
+    def dim(self) -> int:
+        """Length of one output row."""
+        ...
+
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
+        """Return token ids per text, and how many texts were cut to the model's length."""
+        ...
+
+    def embed(self, tokens: list[list[int]]) -> torch.Tensor:
+        """Run one batch: ``[B, D]``; a row does not depend on the other rows."""
+        ...
+
+
+class TextEncoder:
+    """A frozen text encoder.
+
+    Texts are tokenized together and run from long to short, so that a batch holds little
+    padding. ``Encoded.notes`` counts texts that were cut (``truncated``).
+    """
+
+    modality = "text"
+
+    def __init__(
+        self,
+        tower: TextTower,
+        *,
+        fingerprint: str,
+        batch_size: int = 64,
+        prefix: str = "",
+        normalize: bool = False,
+    ) -> None:
+        self.dim = tower.dim
+        self.fingerprint = fingerprint
+        self.batch_size = batch_size
+        self.prefix = prefix
+        self.normalize = normalize
+        self._tower = tower
+
+    @classmethod
+    def load(
+        cls, preset: PresetConfig, source: Source, fingerprint: str, device: torch.device
+    ) -> TextEncoder:
+        """Load the tower a preset asks for from files that are there."""
+        tower: TextTower
+        if preset.library == "open_clip":
+            from mmalign.encoders.clip import ClipText
+
+            tower = ClipText(source.folder, device)
+        else:
+            tower = TransformersText(
+                str(source.folder), device, pooling=preset.pooling, max_length=preset.max_length
+            )
+        return cls(
+            tower,
+            fingerprint=fingerprint,
+            batch_size=preset.batch_size,
+            prefix=preset.prefix,
+            normalize=preset.normalize,
+        )
+
+    def encode(self, values: Sequence[Media]) -> Encoded:
+        """Encode texts; an empty one fails alone.
+
+        Shapes:
+            values: ``B`` texts.
+            returns: ``[B, D]`` in the same order.
+        """
+        rows = Rows(len(values), self.dim, normalize=self.normalize)
+        texts: list[tuple[int, str]] = []
+        for position, value in enumerate(values):
+            if not isinstance(value, str):
+                rows.problems[position] = f"not a text but {type(value).__name__}"
+            elif not value.strip():
+                rows.problems[position] = "the text is empty"
+            else:
+                # Lone surrogates, left by careless decoding, would fail the whole batch.
+                clean = value.encode("utf-8", "replace").decode("utf-8")
+                texts.append((position, self.prefix + clean))
+        if not texts:
+            return rows.encoded()
+        tokens, truncated = self._tower.tokenize([text for _, text in texts])
+        order = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            rows.put([texts[i][0] for i in batch], self._tower.embed([tokens[i] for i in batch]))
+        return rows.encoded({"truncated": truncated})
+
+
+class TransformersText:
+    """Any ``AutoModel`` that reads text, with its own tokenizer.
+
+    Args:
+        folder: Holds the model and its tokenizer.
+        device: Where to run.
+        pooling: ``mean`` over real tokens, ``cls`` for the first, ``pooler`` for the model's own.
+        max_length: Tokens kept of a text, special tokens included.
+    """
+
+    def __init__(
+        self, folder: str, device: torch.device, *, pooling: str = "mean", max_length: int = 512
+    ) -> None:
+        transformers = require("transformers", "transformers")
+        with quiet_transformers():
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True
+            )
+            self._model = transformers.AutoModel.from_pretrained(
+                folder, local_files_only=True, weights_only=True, dtype=torch.float32
+            )
+        self._model = self._model.to(device).eval().requires_grad_(False)
+        self._device = device
+        self._pooling = pooling
+        positions = getattr(self._model.config, "max_position_embeddings", None) or max_length
+        self._max_length = min(max_length, self._tokenizer.model_max_length, positions)
+        self.dim = int(self._model.config.hidden_size)
+
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
+        """Cut to ``max_length``; only texts that fill it are counted again at full length."""
+        tokens = self._tokenizer(texts, truncation=True, max_length=self._max_length)["input_ids"]
+        full = [t for t, ids in zip(texts, tokens, strict=True) if len(ids) >= self._max_length]
+        if not full:
+            return tokens, 0
+        lengths = self._tokenizer(full, truncation=False, verbose=False)["input_ids"]
+        return tokens, sum(len(ids) > self._max_length for ids in lengths)
+
+    def embed(self, tokens: list[list[int]]) -> torch.Tensor:
+        """Pad to the longest row, run, and pool over what is not padding."""
+        batch = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self._device)
+        return self._pool(run(self._model, **batch), batch["attention_mask"])
+
+    def _pool(self, output: Any, mask: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = output.last_hidden_state
+        if self._pooling == "pooler":
+            pooled: torch.Tensor = output.pooler_output
+            return pooled
+        if self._pooling == "cls":
+            return hidden[torch.arange(len(hidden), device=hidden.device), mask.argmax(dim=1)]
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)

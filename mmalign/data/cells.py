@@ -1,0 +1,128 @@
+"""Cells of tables as they come, turned into texts, numbers and times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mmalign.errors import DataError
+
+__all__ = ["as_ids", "as_number", "as_seconds", "as_text", "is_list", "plain"]
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Write every cell as text: whole numbers without ``.0``, missing cells as NaN.
+
+    Raises:
+        DataError: A cell is a list or another container.
+
+    Example:
+        >>> as_text(pd.Series([7.0, None, 1.5])).tolist()
+        ['7', nan, '1.5']
+    """
+    if isinstance(values.dtype, pd.StringDtype):
+        return values.astype("str")
+    try:
+        codes, distinct = pd.factorize(values)
+    except TypeError:
+        raise DataError(
+            f"column {values.name!r} holds lists where texts or numbers belong",
+            got=values.iloc[0],
+            fix="name another column, or use an attribute of kind multi",
+        ) from None
+    texts = np.array([*map(_text, distinct), np.nan], dtype=object)
+    return pd.Series(texts[codes], index=values.index, name=values.name, dtype="str")
+
+
+def as_ids(values: pd.Series, table: str) -> pd.Series:
+    """Write ids as text, exactly as they are: no trimming, no change of case.
+
+    Args:
+        values: The column.
+        table: What the table is called in an error message.
+
+    Raises:
+        DataError: An id is missing or empty.
+
+    Example:
+        >>> as_ids(pd.Series([10, 2], name="item_id"), "items").tolist()
+        ['10', '2']
+    """
+    texts = as_text(values)
+    missing = np.flatnonzero(texts.isna() | (texts == ""))
+    if len(missing):
+        raise DataError(
+            f"{table} have {len(missing)} rows without {values.name}",
+            got=f"row {values.index[missing[0]]}",
+            fix="fill in the id or drop the row",
+        )
+    return texts
+
+
+def as_number(values: pd.Series, table: str) -> pd.Series:
+    """Read numbers, missing cells as NaN.
+
+    Raises:
+        DataError: A cell holds something else.
+
+    Example:
+        >>> as_number(pd.Series(["1", None]), "items").tolist()
+        [1.0, nan]
+    """
+    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    wrong = np.flatnonzero(numbers.isna() & values.notna())
+    if len(wrong):
+        raise DataError(
+            f"column {values.name!r} of the {table} has no number in row {values.index[wrong[0]]}",
+            got=plain(values.iloc[wrong[0]]),
+            fix="correct the cell, or leave it empty",
+        )
+    return numbers
+
+
+def as_seconds(values: pd.Series, table: str) -> pd.Series:
+    """Read times as seconds since 1970: dates and ISO texts are converted, numbers are kept.
+
+    Raises:
+        DataError: A cell is no time, or infinite.
+
+    Example:
+        >>> as_seconds(pd.Series(["1970-01-02"]), "interactions").tolist()
+        [86400.0]
+    """
+    is_date = pd.api.types.is_datetime64_any_dtype(values.dtype)
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        seconds = values
+    elif not is_date and pd.to_numeric(values, errors="coerce").notna().equals(values.notna()):
+        seconds = pd.to_numeric(values)
+    else:
+        written = None if is_date else "ISO8601"
+        dates = pd.to_datetime(values, errors="coerce", utc=True, format=written)
+        seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    wrong = (seconds.isna() & values.notna()).to_numpy() | np.isinf(seconds.to_numpy(np.float64))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"column {values.name!r} of the {table} holds no time in row {values.index[row]}",
+            got=plain(values.iloc[row]),
+            fix="write seconds since 1970 or ISO dates",
+        )
+    return seconds
+
+
+def plain(cell: object) -> object:
+    """Take a cell out of its NumPy type, so that an error message shows ``3`` and not a type."""
+    return cell.item() if isinstance(cell, np.generic) else cell
+
+
+def is_list(cell: object) -> bool:
+    """Say whether a cell holds several values."""
+    return isinstance(cell, (list, tuple, set, frozenset, np.ndarray))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="backslashreplace")
+    return str(value)

@@ -1,0 +1,131 @@
+"""What of a user's files is read, and how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from mmalign.data.condition import Condition
+from mmalign.data.splits import SplitConfig
+from mmalign.errors import ConfigError, nearest
+
+__all__ = ["AttributeConfig", "AttributeKind", "DataConfig"]
+
+AttributeKind = Literal["category", "multi", "number", "date"]
+
+
+@dataclass(frozen=True)
+class AttributeConfig:
+    r"""One attribute of the items.
+
+    Args:
+        kind: ``category`` (one value), ``multi`` (several, separated by ``|`` or in a list),
+            ``number`` or ``date``.
+        column: Column that holds it; the attribute's name when not given.
+        pattern: Regular expression with one group that pulls the value out of a text column.
+
+    Raises:
+        ConfigError: There is no such kind, or the pattern is broken or has not one group.
+
+    Example:
+        >>> AttributeConfig("number", column="title", pattern=r"\((\d{4})\)").kind
+        'number'
+    """
+
+    kind: AttributeKind
+    column: str | None = None
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        kinds = get_args(AttributeKind)
+        if self.kind not in kinds:
+            raise ConfigError(
+                "no such kind of attribute", got=self.kind, fix=nearest(str(self.kind), kinds)
+            )
+        if self.pattern is None:
+            return
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ConfigError(
+                f"the attribute's pattern is broken, {error}", got=self.pattern, fix="mend it"
+            ) from None
+        if groups != 1:
+            raise ConfigError(
+                "the attribute's pattern must have exactly one group",
+                got=self.pattern,
+                fix="put round brackets around the value, and (?:...) around anything else",
+            )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data is and which of its columns are used.
+
+    Args:
+        path: Data folder, ``load_from_disk`` folder, folder of pictures, folder of a peer's
+            files, or Hugging Face dataset id.
+        items: File name, with or without ending; None takes the items from the interactions.
+        interactions: File name, with or without ending; None for a catalogue without a log.
+        users: File name, with or without ending; None when there is no such table.
+        text: Columns whose texts are joined to the text of an item.
+        image: Column of pictures: paths relative to ``path``, or bytes.
+        attributes: Name of each attribute to where it is found.
+        positive: Condition that a row of the log must fulfil, such as ``rating >= 3.5``; other rows
+            are dropped.
+        split: How to divide a log that has no ``split`` column.
+
+    Raises:
+        ConfigError: The condition cannot be read, or an attribute has the name of a modality.
+    """
+
+    path: str = ""
+    items: str | None = "items"
+    interactions: str | None = "interactions"
+    users: str | None = None
+    text: tuple[str, ...] = ()
+    image: str | None = None
+    attributes: Mapping[str, AttributeConfig] = field(default_factory=dict)
+    positive: str | None = None
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.text, str):
+            raise ConfigError("data.text must be a list", got=self.text, fix="write [title, ...]")
+        for reserved in ("text", "image"):
+            if reserved in self.attributes:
+                raise ConfigError(
+                    "an attribute has the name of a modality", got=reserved, fix="rename it"
+                )
+        if self.positive is not None:
+            Condition.parse(self.positive)
+
+    def columns(self) -> dict[str, str]:
+        """Every item column that is named here, with the key that names it.
+
+        Example:
+            >>> DataConfig(text=("title",), image="photo").columns()
+            {'title': 'data.text', 'photo': 'data.image'}
+        """
+        named = dict.fromkeys(self.text, "data.text")
+        if self.image is not None:
+            named.setdefault(self.image, "data.image")
+        for name, attribute in self.attributes.items():
+            named.setdefault(attribute.column or name, f"data.attributes.{name}")
+        return named
+
+    def text_columns(self) -> set[str]:
+        """Item columns whose cells are text even when they look like numbers.
+
+        Example:
+            >>> price = AttributeConfig("number")
+            >>> DataConfig(text=("title",), attributes={"price": price}).text_columns()
+            {'title'}
+        """
+        named = {*self.text, *([self.image] if self.image is not None else [])}
+        for name, attribute in self.attributes.items():
+            if attribute.kind != "number" or attribute.pattern is not None:
+                named.add(attribute.column or name)
+        return named

@@ -1,0 +1,124 @@
+"""Tables kept as Hugging Face ``datasets``: saved on disk, on the hub, or in memory.
+
+The library is imported when it is first needed, so that plain files work without it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from mmalign.errors import DataError, MissingDependencyError
+from mmalign.interfaces import SPLIT
+
+__all__ = ["is_saved", "load_hub_table", "load_saved", "to_frame"]
+
+_SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "test": "test"}
+
+
+def is_saved(folder: Path) -> bool:
+    """Say whether a folder was written by ``save_to_disk``."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+
+
+def load_saved(folder: Path) -> Any:
+    """Load a ``Dataset`` or ``DatasetDict`` that ``save_to_disk`` wrote.
+
+    Raises:
+        MissingDependencyError: The package ``datasets`` is absent.
+        DataError: The folder is broken.
+    """
+    library = _library()
+    try:
+        return library.load_from_disk(str(folder))
+    except Exception as error:  # the library passes on whatever Arrow or JSON raise
+        raise _unreadable(folder, error) from error
+
+
+def load_hub_table(dataset_id: str, table: str, *, is_items: bool = False) -> pd.DataFrame | None:
+    """Load one table of a hub dataset.
+
+    A table is a configuration of that name, or else a file of that name in the repository. Items
+    may also be the only thing that the dataset holds.
+
+    Args:
+        dataset_id: Such as ``owner/name``.
+        table: Name of the table, with or without a file's ending.
+        is_items: Fall back on the default configuration.
+
+    Returns:
+        The table, or None when the dataset has none of that name.
+
+    Raises:
+        MissingDependencyError: The package ``datasets`` is absent.
+        DataError: The dataset does not exist, cannot be reached or cannot be read.
+    """
+    library = _library()
+    pattern = table if Path(table).suffix else f"{table}.*"
+    try:
+        if table in library.get_dataset_config_names(dataset_id):
+            return to_frame(library.load_dataset(dataset_id, table))
+        try:
+            return to_frame(library.load_dataset(dataset_id, data_files={"train": pattern}))
+        except FileNotFoundError:
+            return to_frame(library.load_dataset(dataset_id)) if is_items else None
+    except Exception as error:  # network, hub and builder errors share no base class
+        raise DataError(
+            "no such folder, and no Hugging Face dataset of that id can be loaded",
+            got=dataset_id,
+            fix=f"check data.path; the library said: {_first_line(error)}",
+        ) from error
+
+
+def to_frame(dataset: Any) -> pd.DataFrame:
+    """Turn a ``Dataset`` or a ``DatasetDict`` into one frame, pictures as they are stored.
+
+    The parts of a dictionary are laid end to end; when there are several and they are named like
+    splits, the names become a ``split`` column unless there is one. Class labels are written out.
+    """
+    if not hasattr(dataset, "values"):
+        return _one_frame(dataset)
+    parts = {name: _one_frame(part) for name, part in dataset.items()}
+    if len(parts) > 1 and set(parts) <= set(_SPLIT_NAMES):
+        parts = {
+            name: part if SPLIT in part else part.assign(**{SPLIT: _SPLIT_NAMES[name]})
+            for name, part in parts.items()
+        }
+    return pd.concat(parts.values(), ignore_index=True)
+
+
+def _one_frame(dataset: Any) -> pd.DataFrame:
+    frame = dataset.with_format(None).to_pandas()
+    for column, feature in dataset.features.items():
+        if hasattr(feature, "int2str"):
+            labels = frame[column].map(feature.int2str, na_action="ignore")
+            frame = frame.assign(**{column: labels})
+    return frame
+
+
+def _library() -> ModuleType:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingDependencyError(
+            "Hugging Face datasets cannot be read without the package datasets",
+            fix="pip install datasets",
+        ) from None
+    library: ModuleType = datasets
+    return library
+
+
+def _unreadable(folder: Path, error: Exception) -> DataError:
+    return DataError(
+        f"cannot load the dataset saved in {folder}",
+        got=_first_line(error),
+        fix="save it again with save_to_disk",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,235 @@
+"""From a catalogue to the features of all its items, encoding only what changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from mmalign.data.catalog import Catalog
+from mmalign.errors import DataError
+from mmalign.features.cache import CacheRun, FeatureCache
+from mmalign.interfaces import Encoder, Feature, Media
+
+__all__ = [
+    "AttributeEncoderLike",
+    "BuildReport",
+    "ModalityReport",
+    "Problem",
+    "build_features",
+]
+
+
+class AttributeEncoderLike(Protocol):
+    """What :class:`mmalign.encoders.AttributeEncoder` offers."""
+
+    def fit(self, columns: Mapping[str, Any], rows: NDArray[np.generic]) -> Any:
+        """Learn from these rows and return the fitted encoder."""
+        ...
+
+    def transform(self, columns: Mapping[str, Any]) -> dict[str, Feature]:
+        """Encode all rows."""
+        ...
+
+    def problems(self, columns: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+        """Attribute to row to the reason why a value that is there cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An item that lost one modality, and why."""
+
+    modality: str
+    item_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModalityReport:
+    """What became of all items in one modality; the four counts add up to their number.
+
+    Attributes:
+        encoded: Items encoded now.
+        cached: Items found in the cache.
+        absent: Items that have no such content.
+        broken: Items whose content cannot be used.
+        seconds: Time taken.
+        notes: The encoder's counts, such as ``truncated`` texts.
+    """
+
+    encoded: int
+    cached: int
+    absent: int
+    broken: int
+    seconds: float
+    notes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Items encoded per second."""
+        return self.encoded / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What :func:`build_features` did."""
+
+    modalities: dict[str, ModalityReport]
+    problems: tuple[Problem, ...]
+    notices: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """One line per modality, notice and problem, for a terminal."""
+        lines = []
+        for name, m in self.modalities.items():
+            notes = "".join(f", {count:,} {note}" for note, count in m.notes.items())
+            rate = f" ({m.rate:,.0f}/s)" if m.encoded else ""
+            lines.append(
+                f"{name}: {m.encoded:,} encoded in {m.seconds:.1f} s{rate}, {m.cached:,} cached, "
+                f"{m.absent:,} absent, {m.broken:,} broken{notes}"
+            )
+        lines.extend(self.notices)
+        lines.extend(f"{p.modality} of item {p.item_id}: {p.reason}" for p in self.problems)
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def build_features(
+    catalog: Catalog,
+    encoders: Mapping[str, Encoder],
+    attributes: AttributeEncoderLike | None,
+    cache_dir: str | Path,
+    progress: bool = True,
+) -> tuple[dict[str, Feature], BuildReport]:
+    """Make the features of all items of a catalogue.
+
+    Texts and pictures come from the cache, and only content that is new or changed is encoded.
+    Attributes are computed each time, by an encoder that is fitted on warm items alone.
+
+    Args:
+        catalog: The items.
+        encoders: Modality (``text``, ``image``) to its encoder.
+        attributes: Encodes the attributes that the catalogue's config names; None for none.
+        cache_dir: Folder of the feature cache.
+        progress: Whether a bar with rate and time left is drawn on standard error.
+
+    Returns:
+        Modality or attribute name to its feature ``[I, D]``, and what was done.
+
+    Raises:
+        DataError: An encoder's modality is not one a catalogue has, or the cache cannot be
+            written.
+    """
+    contents = _contents(catalog, encoders)
+    columns = {name: catalog.attribute_values(name) for name in catalog.config.attributes}
+    cache = FeatureCache(cache_dir)
+    features: dict[str, Feature] = {}
+    reports: dict[str, ModalityReport] = {}
+    problems: list[Problem] = []
+    notices: list[str] = []
+
+    def complain(modality: str, rows: Mapping[int, str]) -> None:
+        ids = catalog.item_ids
+        problems.extend(Problem(modality, str(ids[row]), reason) for row, reason in rows.items())
+
+    with _bar() if progress else nullcontext() as bar:
+        for modality, encoder in encoders.items():
+            started = time.perf_counter()
+            run = _encode(cache, encoder, modality, contents[modality], bar)
+            features[modality] = run.feature
+            seconds = time.perf_counter() - started
+            reports[modality] = ModalityReport(
+                run.encoded, run.cached, run.absent, len(run.problems), seconds, run.notes
+            )
+            complain(modality, run.problems)
+            notices.extend(run.notices)
+    if attributes is not None and columns:
+        started = time.perf_counter()
+        encoded = attributes.fit(columns, catalog.warm).transform(columns)
+        unusable = attributes.problems(columns)
+        seconds = (time.perf_counter() - started) / max(1, len(encoded))
+        for name, feature in encoded.items():
+            features[name] = feature
+            broken = unusable.get(name, {})
+            present = int(feature.present.sum())
+            absent = len(feature.present) - present - len(broken)
+            reports[name] = ModalityReport(present, 0, absent, len(broken), seconds)
+            complain(name, broken)
+    return features, BuildReport(reports, tuple(problems), tuple(notices))
+
+
+def _contents(
+    catalog: Catalog, encoders: Mapping[str, Encoder]
+) -> dict[str, Sequence[Media | None]]:
+    readers: dict[str, Callable[[], Sequence[Media | None]]] = {
+        "text": catalog.texts,
+        "image": catalog.images,
+    }
+    contents: dict[str, Sequence[Media | None]] = {}
+    for modality, encoder in encoders.items():
+        if modality not in readers or encoder.modality != modality:
+            raise DataError(
+                f"modality {modality!r} cannot be encoded by an encoder of {encoder.modality!r}",
+                fix="map text to a text encoder and image to an image encoder",
+            )
+        contents[modality] = readers[modality]()
+    return contents
+
+
+def _encode(
+    cache: FeatureCache,
+    encoder: Encoder,
+    modality: str,
+    contents: Sequence[Media | None],
+    bar: Progress | None,
+) -> CacheRun:
+    if bar is None:
+        return cache.encode(encoder, contents)
+    task = bar.add_task(f"hashing {modality}", total=None)
+
+    def start(total: int) -> None:
+        bar.update(task, description=f"encoding {modality}", total=total)
+
+    return cache.encode(
+        encoder, contents, on_start=start, on_advance=lambda count: bar.advance(task, count)
+    )
+
+
+class _RateColumn(ProgressColumn):
+    """Items per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

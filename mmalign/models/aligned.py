@@ -1,0 +1,182 @@
+"""The aligned model: content projected into the interaction graph, fused with its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from mmalign.graph.propagation import SparseOperator
+from mmalign.interfaces import Features, FloatArray, IntArray
+from mmalign.models.base import Arrays, Model, TrainData
+from mmalign.models.calibration import Calibration
+from mmalign.models.closed_form import KernelRidge, KernelRidgeConfig
+from mmalign.models.network import AlignedNetwork, ItemInput
+
+__all__ = ["Aligned", "AlignedConfig"]
+
+
+@dataclass(frozen=True)
+class AlignedConfig:
+    """The aligned network, its teacher, and how they are trained.
+
+    Attributes:
+        embedding_dim: Width of user and item vectors.
+        hidden_dim: Width of the content tower's hidden layer.
+        fused_dim: Leading directions of the teacher's content kernel that the tower sees.
+        layer: Propagation layer.
+        num_layers: Rounds of user-item message passing.
+        content_dropout: Dropout on the tower's input.
+        modality_dropout: Probability that an item's modality is hidden in a step.
+        id_dropout: Probability that a warm item's id residual is hidden in a step.
+        cold_share: Share of warm items that play cold in a step: no id, no edges.
+        supervision: Share of a user's interactions that are predicted, and out of message passing.
+        temperature: Of the cosine softmax, at the start.
+        learn_temperature: Whether it is trained or stays fixed.
+        negatives: Items sampled per step, with logQ correction; 0 is a softmax over all items.
+        content_weight: Weight of ranking by content alone.
+        alignment_weight: Weight of InfoNCE between each modality's projection and the graph.
+        distillation_weight: Weight of matching the teacher's soft ranking.
+        learning_rate: Of AdamW.
+        weight_decay: On projections.
+        batch_size: Users per step.
+        teacher: The closed form that is distilled and fused.
+    """
+
+    embedding_dim: int = 128
+    hidden_dim: int = 512
+    fused_dim: int = 768
+    layer: Literal["lightgcn", "gcn", "gat", "sage"] = "lightgcn"
+    num_layers: int = 2
+    content_dropout: float = 0.2
+    modality_dropout: float = 0.1
+    id_dropout: float = 0.5
+    cold_share: float = 0.2
+    supervision: float = 0.4
+    temperature: float = 0.15
+    learn_temperature: bool = True
+    negatives: int = 0
+    content_weight: float = 1.0
+    alignment_weight: float = 0.1
+    distillation_weight: float = 0.0
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    batch_size: int = 1024
+    teacher: KernelRidgeConfig = field(default_factory=KernelRidgeConfig)
+
+
+class Aligned(Model[AlignedConfig]):
+    """Content and behaviour in one space, ranked together with a closed-form teacher.
+
+    :meth:`fit` prepares teacher, content and an untrained network; :mod:`mmalign.trainers` trains
+    it and calls :meth:`freeze`, which stores the item states that ranking reads. The parts of a
+    score are ``network``, a cosine, and ``teacher``, kernel ridge; the weights between them and
+    the scale of cold scores are chosen on valid.
+    """
+
+    serves_cold: ClassVar[bool] = True
+    uses_content: ClassVar[bool] = True
+    learned = ("warm", "degree", "vectors", "layers")
+    degree: FloatArray
+    vectors: FloatArray
+    layers: FloatArray
+    teacher: KernelRidge
+    network: AlignedNetwork
+
+    def fit(self, data: TrainData) -> Self:
+        """Prepare all but the network's training; its weights start from torch's seed."""
+        self.warm = data.warm
+        self.teacher = KernelRidge(self.config.teacher).fit(data)
+        self.degree = np.asarray(data.matrix.sum(axis=0), np.float32).ravel()
+        self.network = self._new_network(int(self.warm.sum()))
+        self.freeze(data)
+        return self
+
+    def item_input(self, features: Features) -> ItemInput:
+        """Frozen content of items, as the network reads it."""
+        kernel = self.teacher.kernel
+        unit = kernel.unit(features)
+        fused = kernel.transform(features)[:, : self.config.fused_dim]
+        return ItemInput(
+            torch.from_numpy(np.ascontiguousarray(fused)),
+            {name: torch.from_numpy(x.values) for name, x in unit.items()},
+            {name: torch.from_numpy(x.present) for name, x in unit.items()},
+        )
+
+    @torch.no_grad()
+    def freeze(self, data: TrainData) -> Self:
+        """Store every item's states under the network's present weights and the train graph.
+
+        Shapes:
+            vectors: ``[I, D]`` unit rows; layers: ``[L, I, D]``, what users read in each round.
+        """
+        self.network.eval()
+        start = self.network.content(self.item_input(data.features))
+        start[torch.from_numpy(self.warm)] += self.network.ids
+        states = self.network.propagate(start, SparseOperator(data.matrix))
+        self.vectors = states.items.numpy()
+        self.layers = torch.stack(states.layers).numpy()
+        return self
+
+    @torch.no_grad()
+    def user_vectors(self, history: sp.csr_matrix) -> FloatArray:
+        """Place users by history, seen in training or not, ``[B, D]`` unit rows."""
+        graph = SparseOperator(sp.csr_matrix(history), column_degree=np.maximum(self.degree, 1))
+        layers = tuple(torch.from_numpy(self.layers))
+        return self.network.read_users(layers, graph).numpy()
+
+    def components(self, history: sp.csr_matrix) -> dict[str, FloatArray]:
+        """Scores of all items by the network and by the teacher, ``[B, I]`` each."""
+        everything = np.arange(len(self.warm))
+        return {
+            "network": self.user_vectors(history) @ self.vectors.T,
+            "teacher": self.teacher.score(history, everything),
+        }
+
+    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
+        """Network and teacher in equal parts; a recommender applies what was chosen on valid."""
+        return Calibration().apply(self.components(history), self.warm)[:, items]
+
+    def item_vectors(self) -> FloatArray:
+        """``[I, D]`` unit rows."""
+        return self.vectors
+
+    @torch.no_grad()
+    def _append(self, features: Features, count: int) -> None:
+        self.teacher.add_items(features)
+        start = self.network.content(self.item_input(features))
+        states = self.network.propagate(start, SparseOperator(sp.csr_matrix((1, count))))
+        self.degree = np.concatenate([self.degree, np.zeros(count, np.float32)])
+        self.vectors = np.concatenate([self.vectors, states.items.numpy()])
+        self.layers = np.concatenate([self.layers, torch.stack(states.layers).numpy()], axis=1)
+
+    def arrays(self) -> Arrays:
+        """Item states, the network's weights and the teacher."""
+        weights = {f"network.{k}": v.numpy() for k, v in self.network.state_dict().items()}
+        teacher = {f"teacher.{k}": v for k, v in self.teacher.arrays().items()}
+        return super().arrays() | weights | teacher
+
+    def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Become what :meth:`arrays` described."""
+        super().load_arrays(arrays)
+        self.teacher = KernelRidge(self.config.teacher).load_arrays(_part(arrays, "teacher."))
+        weights = {k: torch.tensor(v) for k, v in _part(arrays, "network.").items()}
+        self.network = self._new_network(len(weights["ids"]))
+        self.network.load_state_dict(weights)
+        self.network.eval()
+        return self
+
+    def _new_network(self, num_warm: int) -> AlignedNetwork:
+        kernel = self.teacher.kernel
+        widths = {name: len(kernel.means[name]) for name in kernel.modalities}
+        fused = min(self.config.fused_dim, kernel.dim)
+        return AlignedNetwork(self.config, num_warm, fused, widths)
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

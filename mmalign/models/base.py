@@ -1,0 +1,108 @@
+"""What every model is: fitted on train rows and content, ranks by history, takes new items in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mmalign.errors import DataError
+from mmalign.interfaces import BoolArray, Features, FloatArray, IntArray
+
+__all__ = ["Arrays", "C", "Model", "TrainData"]
+
+Arrays = dict[str, NDArray[Any]]
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """All that a model may learn from.
+
+    Shapes:
+        matrix: ``[U, I]`` sparse train interactions; no row of valid or test is in it.
+        features: Modality to ``[I, D]``, cold items included: a model may encode them but must
+            draw no statistic from them.
+    """
+
+    matrix: sp.csr_matrix
+    features: Features
+
+    def __post_init__(self) -> None:
+        if self.matrix.nnz == 0:
+            raise DataError(
+                "there is no train interaction to learn from",
+                fix="check data.positive and the split column",
+            )
+
+    @cached_property
+    def warm(self) -> BoolArray:
+        """``[I]``: items with at least one train interaction."""
+        return np.asarray(self.matrix.getnnz(axis=0) > 0)
+
+
+class Model(ABC, Generic[C]):
+    """One way to rank; saved and loaded through plain arrays.
+
+    Args:
+        config: The model's own frozen dataclass.
+
+    Attributes:
+        serves_cold: Whether scores of items without a train row mean anything.
+        uses_content: Whether ``fit`` needs features.
+        learned: Names of the attributes that :meth:`arrays` stores.
+        warm: ``[I]``, items with a train row; grows with ``add_items``.
+    """
+
+    serves_cold: ClassVar[bool] = False
+    uses_content: ClassVar[bool] = False
+    learned: ClassVar[tuple[str, ...]] = ("warm",)
+    warm: BoolArray
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+    @abstractmethod
+    def fit(self, data: TrainData) -> Self:
+        """Learn from train rows and content; may be called again from scratch."""
+
+    @abstractmethod
+    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
+        """Score candidates for histories, see :class:`mmalign.interfaces.Recommends`."""
+
+    def components(self, history: sp.csr_matrix) -> dict[str, FloatArray]:
+        """Scores of all items, ``[B, I]``, one matrix per part that calibration may weigh."""
+        return {"score": self.score(history, np.arange(len(self.warm)))}
+
+    @abstractmethod
+    def item_vectors(self) -> FloatArray:
+        """``[I, D]`` vectors whose cosine says how alike two items are to this model."""
+
+    def add_items(self, features: Features) -> None:
+        """Append ``N`` items known by content alone; nothing is trained.
+
+        Shapes:
+            features: Modality to ``[N, D]``; a modality that is not named is absent for all.
+        """
+        count = len(next(iter(features.values())).present)
+        self.warm = np.concatenate([self.warm, np.zeros(count, dtype=bool)])
+        self._append(features, count)
+
+    def arrays(self) -> Arrays:
+        """All that was learned, as named arrays."""
+        return {name: getattr(self, name) for name in self.learned}
+
+    def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Become what :meth:`arrays` described."""
+        for name in self.learned:
+            setattr(self, name, arrays[name])
+        return self
+
+    def _append(self, features: Features, count: int) -> None:
+        """Give ``count`` new items their place; ``warm`` has grown already."""

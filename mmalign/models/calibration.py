@@ -1,0 +1,67 @@
+"""One scale for warm and cold scores, and for the parts of a fused model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmalign.interfaces import BoolArray, FloatArray
+
+__all__ = ["Calibration", "standardise"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How raw scores become the ones that are ranked and shown.
+
+    Each part is standardised by the user's mean and deviation over warm items. Scores of cold
+    items, which a regression draws towards the mean, are multiplied by the part's scale; the parts
+    are summed by weight, and cold items are shifted. A calibrated score says how many of the
+    user's own standard deviations an item stands above the average warm one. Every map is
+    monotone in the cold scores of one part, so with one part the cold slice keeps its order.
+
+    Attributes:
+        weights: Part to weight; an unnamed part has weight 1.
+        cold_scales: Part to the factor of its cold scores; 1 when unnamed.
+        cold_shift: Added to cold scores, in deviations.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    cold_scales: dict[str, float] = field(default_factory=dict)
+    cold_shift: float = 0.0
+
+    def apply(self, parts: Mapping[str, FloatArray], warm: BoolArray) -> FloatArray:
+        """Fuse raw scores ``[B, I]`` of each part into calibrated ones ``[B, I]``."""
+        standard = {name: standardise(scores, warm) for name, scores in parts.items()}
+        return self.fuse(standard, warm)
+
+    def fuse(self, standard: Mapping[str, FloatArray], warm: BoolArray) -> FloatArray:
+        """Fuse scores that are standardised already; see :meth:`apply`."""
+        fused: FloatArray | None = None
+        for name, scores in standard.items():
+            factor = np.where(warm, 1.0, self.cold_scales.get(name, 1.0))
+            weighted = scores * (self.weights.get(name, 1.0) * factor).astype(np.float32)
+            fused = weighted if fused is None else fused + weighted
+        assert fused is not None
+        if self.cold_shift:
+            fused[:, ~warm] += np.float32(self.cold_shift)
+        return fused
+
+
+def standardise(scores: FloatArray, warm: BoolArray) -> FloatArray:
+    """Centre and scale each user's scores by the mean and deviation over warm items.
+
+    Shapes:
+        scores: ``[B, I]``; warm: ``[I]``; returns ``[B, I]``. A user whose warm scores are all
+        alike, such as one without a history, keeps centred scores.
+
+    Example:
+        >>> standardise(np.array([[1.0, 3.0, 9.0]], np.float32), np.array([True, True, False]))
+        array([[-1.,  1.,  7.]], dtype=float32)
+    """
+    known = scores[:, warm]
+    mean = known.mean(axis=1, keepdims=True)
+    deviation = known.std(axis=1, keepdims=True)
+    return np.asarray((scores - mean) / np.where(deviation > 1e-12, deviation, 1), np.float32)

@@ -1,0 +1,134 @@
+"""Models with a closed form: baselines, and teachers of the neural ones. They fit in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+
+from mmalign.errors import DataError
+from mmalign.interfaces import FloatArray, IntArray
+from mmalign.models.base import Model, TrainData
+from mmalign.models.kernel import ContentModel, KernelConfig
+
+__all__ = ["Ease", "EaseConfig", "KernelRidge", "KernelRidgeConfig", "RidgeConfig", "ease_weights"]
+
+
+@dataclass(frozen=True)
+class EaseConfig:
+    """EASE.
+
+    Attributes:
+        l2: Ridge penalty, in interactions.
+    """
+
+    l2: float = 150.0
+
+
+class Ease(Model[EaseConfig]):
+    """EASE, an item-item regression with a zero diagonal (Steck 2019, arXiv 1905.03375)."""
+
+    learned = ("warm", "weights")
+    weights: FloatArray
+
+    def fit(self, data: TrainData) -> Self:
+        """Solve for the weights between warm items."""
+        self.warm = data.warm
+        self.weights = ease_weights(data.matrix[:, data.warm], self.config.l2)
+        return self
+
+    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
+        """History times weights; a cold item scores zero."""
+        full = np.zeros((history.shape[0], len(self.warm)), np.float32)
+        full[:, self.warm] = history[:, self.warm] @ self.weights
+        return full[:, items]
+
+    def item_vectors(self) -> FloatArray:
+        """``[I, W]``: the weights that point to each item, zero for cold ones."""
+        vectors = np.zeros((len(self.warm), self.weights.shape[0]), np.float32)
+        vectors[self.warm] = self.weights.T
+        return vectors
+
+
+@dataclass(frozen=True)
+class KernelRidgeConfig:
+    """EASE for warm items, kernel ridge from content to EASE scores for cold ones.
+
+    Attributes:
+        l2: EASE's penalty.
+        regularization: Ridge penalty on content.
+        kernel: How modalities make one similarity.
+    """
+
+    l2: float = 150.0
+    regularization: float = 5.0
+    kernel: KernelConfig = field(default_factory=KernelConfig)
+
+
+@dataclass(frozen=True)
+class RidgeConfig(KernelRidgeConfig):
+    """The same with a linear kernel: plain ridge on the concatenated modalities."""
+
+    kernel: KernelConfig = field(default_factory=lambda: KernelConfig(kind="sum"))
+
+
+class KernelRidge(ContentModel[KernelRidgeConfig]):
+    """EASE, continued to cold items by ridge regression of each user's EASE scores on content.
+
+    A user's scores over warm items, less their mean, are regressed on the kernel's features, so a
+    cold item's score is ``mean + (scores - mean) Z (Z'Z + c I)^-1 z``; this equals kernel ridge
+    with the same kernel (Saunders et al. 1998). Cold scores come out too small next to warm ones:
+    :mod:`mmalign.models.calibration` finds their scale on valid.
+    """
+
+    serves_cold: ClassVar[bool] = True
+    learned = ("warm", "content", "weights", "to_content")
+    weights: FloatArray
+    to_content: FloatArray
+
+    def fit(self, data: TrainData) -> Self:
+        """Solve EASE, then the regression on content."""
+        self.fit_content(data)
+        self.weights = ease_weights(data.matrix[:, data.warm], self.config.l2)
+        z = self.content[data.warm].astype(np.float64)
+        gram = z.T @ z
+        gram[np.diag_indices_from(gram)] += self.config.regularization
+        solved = scipy.linalg.solve(gram, z.T, assume_a="pos").T
+        centred = self.weights - self.weights.mean(axis=1, keepdims=True)
+        self.to_content = (centred @ solved).astype(np.float32)
+        return self
+
+    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
+        """EASE scores of warm candidates, regressed scores of cold ones."""
+        past = history[:, self.warm]
+        warm_rows = np.cumsum(self.warm) - 1
+        warm_scores = past @ self.weights
+        out = np.empty((history.shape[0], len(items)), np.float32)
+        is_warm = self.warm[items]
+        out[:, is_warm] = warm_scores[:, warm_rows[items[is_warm]]]
+        cold = items[~is_warm]
+        mean = warm_scores.mean(axis=1, keepdims=True)
+        out[:, ~is_warm] = (past @ self.to_content) @ self.content[cold].T + mean
+        return out
+
+
+def ease_weights(matrix: sp.csr_matrix, l2: float) -> FloatArray:
+    """EASE's item-item weights ``-P / diag(P)`` with ``P = (X'X + l2 I)^-1`` and a zero diagonal.
+
+    Shapes:
+        matrix: ``[U, W]``; returns ``[W, W]``.
+
+    Raises:
+        DataError: ``l2`` is not positive.
+    """
+    if l2 <= 0:
+        raise DataError("EASE needs a positive penalty", got=l2, fix="set l2 to 100 or so")
+    gram = (matrix.T @ matrix).toarray().astype(np.float64)
+    gram[np.diag_indices_from(gram)] += l2
+    inverse = scipy.linalg.inv(gram, overwrite_a=True, assume_a="pos")
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights.astype(np.float32)

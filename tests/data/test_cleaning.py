@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmalign.data import AttributeConfig, Catalog, DataConfig
+from mmalign.errors import DataError
+
+ITEMS = pd.DataFrame({"item_id": ["a", "b"], "title": ["x", "y"], "photo": [None, None]})
+LOG = pd.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "b"], "split": ["train", "test"]})
+
+
+def build(items: pd.DataFrame = ITEMS, log: pd.DataFrame = LOG, **config: Any) -> Catalog:
+    return Catalog.from_pandas(items, log, config=DataConfig(**config))
+
+
+@pytest.mark.parametrize(
+    ("items", "log", "config", "message"),
+    [
+        (ITEMS.iloc[:0], LOG, {}, "items are empty"),
+        (ITEMS, LOG.iloc[:0], {}, "interactions are empty"),
+        (ITEMS.drop(columns="item_id"), LOG, {}, "items have no column 'item_id'"),
+        (ITEMS.rename(columns={"item_id": "itemid"}), LOG, {}, "did you mean 'itemid'"),
+        (ITEMS, LOG.drop(columns="user_id"), {}, "interactions have no column 'user_id'"),
+        (
+            ITEMS,
+            LOG,
+            {"text": ("titel",)},
+            "no column 'titel', which data.text names: did you mean",
+        ),
+        (ITEMS, LOG, {"image": "foto"}, "no column 'foto', which data.image names"),
+        (
+            ITEMS,
+            LOG,
+            {"attributes": {"year": AttributeConfig("number")}},
+            "no column 'year', which data.attributes.year names",
+        ),
+        (
+            ITEMS.assign(item_id="a"),
+            LOG,
+            {},
+            "1 repeated ids (got 'a'): keep one row of each; this one is in rows 0 and 1",
+        ),
+        (
+            ITEMS.assign(item_id=["a", None]),
+            LOG,
+            {},
+            "items have 1 rows without item_id (got 'row 1')",
+        ),
+        (ITEMS.assign(item_id=["a", ""]), LOG, {}, "items have 1 rows without item_id"),
+        (ITEMS, LOG.assign(user_id=[np.nan, "v"]), {}, "interactions have 1 rows without user_id"),
+        (ITEMS, LOG.assign(item_id=[["a"], ["b"]]), {}, "column 'item_id' holds lists"),
+        (
+            ITEMS,
+            LOG.assign(item_id=["p", "q"]),
+            {},
+            "first unknown item 'p', first catalogue item 'a'",
+        ),
+        (ITEMS, LOG.assign(weight=[1, -1]), {}, "missing or infinite weight (got '-1.0 in row 1')"),
+        (
+            ITEMS,
+            LOG.assign(weight=[1, np.nan]),
+            {},
+            "missing or infinite weight (got 'nan in row 1')",
+        ),
+        (
+            ITEMS,
+            LOG.assign(weight=[np.inf, 1]),
+            {},
+            "missing or infinite weight (got 'inf in row 0')",
+        ),
+        (
+            ITEMS,
+            LOG.assign(weight=[1e39, 1]),
+            {},
+            "missing or infinite weight (got 'inf in row 0')",
+        ),
+        (ITEMS, LOG.assign(weight=["1", "two"]), {}, "has no number in row 1 (got 'two')"),
+        (ITEMS, LOG.assign(weight=0), {}, "every interaction has weight 0"),
+        (ITEMS, LOG.assign(rating=[1, -1]), {}, "missing or infinite rating"),
+        (ITEMS, LOG.assign(split=["train", "validation"]), {}, "did you mean 'valid'"),
+        (ITEMS, LOG.assign(split=["train", None]), {}, "1 rows of an unknown split"),
+        (ITEMS, LOG, {"positive": "rating >= 3"}, "interactions have no column 'rating'"),
+        (ITEMS, LOG.assign(rating=1), {"positive": "rating >= 3"}, "no interaction is positive"),
+        (
+            ITEMS,
+            LOG.assign(timestamp=["2020-01-01", "soon"]),
+            {},
+            "holds no time in row 1 (got 'soon')",
+        ),
+        (ITEMS, LOG.assign(timestamp=[1.0, np.inf]), {}, "holds no time in row 1"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(
+    items: pd.DataFrame, log: pd.DataFrame, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        build(items, log, **config)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_users_must_have_distinct_ids() -> None:
+    users = pd.DataFrame({"user_id": ["u", "u"]})
+    with pytest.raises(DataError, match="users have 1 repeated ids"):
+        Catalog.from_pandas(ITEMS, LOG, users)
+
+
+@pytest.mark.parametrize(
+    ("ids", "texts"),
+    [
+        ([1, 20], ["1", "20"]),
+        ([1.0, 20.0], ["1", "20"]),
+        (pd.array([1, 20], dtype="Int64"), ["1", "20"]),
+        (["007", "7"], ["007", "7"]),
+        ([7, "007"], ["7", "007"]),
+        (["茶 壺", " é "], ["茶 壺", " é "]),
+        (["NA", "null"], ["NA", "null"]),
+        (pd.Categorical(["x", "y"]), ["x", "y"]),
+        ([2**63 - 1, 2**53 + 1], ["9223372036854775807", "9007199254740993"]),
+    ],
+)
+def test_ids_are_texts_just_as_they_are(ids: Any, texts: list[str]) -> None:
+    frame = pd.DataFrame({"item_id": ids})
+    catalog = Catalog.from_pandas(frame, frame.assign(user_id=ids, split="train"))
+    assert catalog.item_ids.tolist() == texts
+    assert catalog.user_ids.tolist() == sorted(texts)
+    assert catalog.matrix().nnz == 2
+
+
+def test_ids_may_be_the_index() -> None:
+    assert build(ITEMS.set_index("item_id")).item_ids.tolist() == ["a", "b"]
+
+
+def test_ids_that_become_the_same_text_are_duplicates() -> None:
+    with pytest.raises(DataError, match=r"repeated ids \(got '1'\)"):
+        build(pd.DataFrame({"item_id": [1, "1"]}), LOG)
+
+
+def test_rows_with_unknown_items_are_dropped_and_counted() -> None:
+    log = pd.concat([LOG, LOG.assign(item_id=["zz", "y"])])
+    catalog = build(log=log)
+    assert len(catalog.interactions) == 2
+    (notice,) = catalog.notices
+    assert notice.startswith("2 interactions with items that are not in the catalogue")
+    assert notice.endswith("first item 'zz'")
+
+
+def test_columns_that_are_not_named_are_carried_along() -> None:
+    catalog = build(ITEMS[["title", "photo", "item_id"]], LOG.assign(event="buy", device="phone"))
+    assert list(catalog.items) == ["item_id", "title", "photo"]
+    assert list(catalog.interactions) == [
+        "user_id",
+        "item_id",
+        "weight",
+        "split",
+        "event",
+        "device",
+    ]
+
+
+def test_rating_weighs_unless_it_was_the_condition() -> None:
+    log = LOG.assign(rating=[4, 5])
+    assert build(log=log).interactions["weight"].tolist() == [4, 5]
+    judged = build(log=log, positive="rating > 4").interactions
+    assert judged["weight"].tolist() == [1]
+    both = build(log=log.assign(weight=[0.5, 2])).interactions
+    assert both["weight"].tolist() == [0.5, 2]
+    assert build().interactions["weight"].tolist() == [1, 1]
+
+
+def test_a_rating_that_is_not_positive_need_not_be_a_weight() -> None:
+    catalog = build(log=LOG.assign(rating=[-1.0, 8]), positive="rating >= 0")
+    assert catalog.interactions["item_id"].tolist() == ["b"]
+    assert catalog.notices == ("1 of 2 interactions are not rating >= 0",)
+
+
+def test_rows_of_weight_zero_are_dropped() -> None:
+    catalog = build(log=LOG.assign(weight=[0, 3]))
+    assert catalog.warm.tolist() == [False, False]
+    assert catalog.notices == ("1 interactions of weight 0 were dropped",)
+
+
+def test_times_are_seconds() -> None:
+    for times in (
+        ["1970-01-01T00:01", "1970-01-02"],
+        pd.to_datetime(["1970-01-01 00:01", "1970-01-02 00:00"]),
+        [60, 86400],
+        ["60", "86400"],
+    ):
+        log = build(log=LOG.assign(timestamp=times)).interactions
+        assert log["timestamp"].tolist() == [60, 86400]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmalign.data import Condition, DataConfig
+from mmalign.errors import ConfigError, DataError
+
+OPERATORS = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+NUMBERS = st.floats(-9, 9).map(lambda x: round(x, 1))
+
+
+@given(
+    cells=st.lists(NUMBERS | st.none(), min_size=1),
+    symbol=st.sampled_from(list(OPERATORS)),
+    bound=NUMBERS,
+    space=st.sampled_from(["", " ", "  "]),
+)
+def test_a_number_compares_as_in_python(
+    cells: list[float | None], symbol: str, bound: float, space: str
+) -> None:
+    mask = Condition.parse(f"x{space}{symbol}{space}{bound}").mask(
+        pd.DataFrame({"x": pd.Series(cells, dtype=np.float64)})
+    )
+    assert mask.tolist() == [c is not None and bool(OPERATORS[symbol](c, bound)) for c in cells]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_text_is_equal_or_not(quote: str) -> None:
+    frame = pd.DataFrame({"event type": ["buy", "view", None]})
+    same = Condition.parse(f"event type == {quote}buy{quote}")
+    other = Condition.parse(f"event type != {quote}buy{quote}")
+    assert same.mask(frame).tolist() == [True, False, False]
+    assert other.mask(frame).tolist() == [False, True, False]
+
+
+def test_a_quoted_number_is_a_text() -> None:
+    assert Condition.parse("x == '5'").mask(pd.DataFrame({"x": [5.0, 6.0]})).tolist() == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "rating",
+        "rating >=",
+        ">= 3",
+        "rating => 3",
+        "rating = 3",
+        "rating >= three",
+        "rating >= 3 and x > 1",
+        "rating > '3'",
+        "rating == 'a' 'b'",
+        "__import__('os')",
+        "rating >= 1e",
+    ],
+)
+def test_anything_else_is_refused_before_the_data_is_read(text: str) -> None:
+    with pytest.raises(ConfigError):
+        DataConfig(positive=text)
+
+
+def test_the_column_must_be_there_and_fit() -> None:
+    with pytest.raises(DataError, match="did you mean 'rating'"):
+        Condition.parse("ratng > 1").mask(pd.DataFrame({"rating": [1]}))
+    with pytest.raises(DataError, match=r"no number in row 0 \(got 'good'\)"):
+        Condition.parse("rating > 1").mask(pd.DataFrame({"rating": ["good"]}))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmalign.encoders.decode import MAX_PIXELS, BrokenImageError, open_image
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that claims a size in a few bytes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def test_paths_and_bytes_give_the_same_picture(pictures):
+    for path in pictures:
+        image = open_image(path)
+        assert image.mode == "RGB"
+        assert np.array_equal(image, open_image(path.read_bytes()))
+        assert np.array_equal(image, open_image(str(path)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "I", "F"])
+def test_every_mode_becomes_rgb(mode):
+    image = Image.new("RGB", (9, 7), (10, 200, 30)).convert(mode)
+    opened = open_image(encode(image, "TIFF"))
+    assert (opened.mode, opened.size) == ("RGB", (9, 7))
+
+
+def test_the_rotation_tag_is_applied():
+    image = Image.new("RGB", (4, 2), "white")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    assert open_image(encode(image, "JPEG", exif=exif)).size == (2, 4)
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (255, 0, 0, 255))
+    opened = open_image(encode(image))
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (255, 0, 0)]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BrokenImageError, match=r"file not found: .*gone\.png"):
+        open_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not a picture"),
+        (b"these are words", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (bomb(30_000, 30_000), "too many pixels"),  # Pillow refuses this one itself
+        (bomb(10_000, 10_000), "too many pixels"),  # Pillow would only warn
+        (bomb(1, 5_000), "too narrow"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_unusable_bytes_say_why(data, reason):
+    with pytest.raises(BrokenImageError, match=reason):
+        open_image(data)
+
+
+def test_a_bomb_is_not_read_when_pillows_own_check_is_off(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert 30_000**2 > MAX_PIXELS
+    with pytest.raises(BrokenImageError, match="too many pixels"):
+        open_image(bomb(30_000, 30_000))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
+def test_a_file_cut_short_never_passes_as_whole(kind, kept):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    data = encode(Image.fromarray(noise), kind)
+    with pytest.raises(BrokenImageError):
+        open_image(data[: int(len(data) * kept)])
+
+
+def test_a_folder_is_no_picture(tmp_path):
+    with pytest.raises(BrokenImageError, match="cannot be decoded"):
+        open_image(tmp_path)

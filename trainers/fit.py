@@ -1,0 +1,107 @@
+"""Fit any model to a catalogue: ``mmalign fit``, or ``python trainers/fit.py`` with its options."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmalign.data.catalog import Catalog
+from mmalign.experiment import ExperimentConfig
+from mmalign.interfaces import Features
+from mmalign.models import Aligned, Model, TrainData, build_model
+from mmalign.models.calibration import Calibration
+from mmalign.trainers.calibrate import choose_calibration
+from mmalign.trainers.train import CurvePoint, train
+
+__all__ = ["FitResult", "fit"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted model and how it got there.
+
+    Attributes:
+        model: Ready to rank.
+        calibration: Chosen on valid.
+        curve: What training logged; empty for closed forms.
+        seconds: Step (``fit``, ``train``, ``calibrate``) to wall time.
+    """
+
+    model: Model[Any]
+    calibration: Calibration
+    curve: list[CurvePoint] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    config: ExperimentConfig,
+    catalog: Catalog,
+    features: Features,
+    *,
+    folder: str | Path = ".mmalign/runs/default",
+    resume: str | None = None,
+    progress: bool = True,
+) -> FitResult:
+    """Fit the configured model on the train rows and calibrate it on the valid rows.
+
+    Args:
+        config: ``model``, ``training``, ``trainer`` and ``seed`` are read.
+        catalog: Interactions.
+        features: Content of ``catalog``'s items, row by row.
+        folder: Logs and checkpoints of a network.
+        resume: A checkpoint of a network to go on from.
+        progress: Whether to show a bar.
+
+    Raises:
+        MMAlignError: As the model, the trainer or the data say.
+    """
+    seconds: dict[str, float] = {}
+    data = TrainData(catalog.matrix("train"), features)
+    with _Clock(seconds, "fit"):
+        model = _prepare(config, data)
+    curve: list[CurvePoint] = []
+    if isinstance(model, Aligned):
+        with _Clock(seconds, "train"):
+            curve = train(
+                model,
+                data,
+                catalog,
+                seed=config.seed,
+                folder=Path(folder),
+                training=config.training,
+                trainer_options=config.trainer,
+                resume=resume,
+                progress=progress,
+            )
+    with _Clock(seconds, "calibrate"):
+        calibration = choose_calibration(model, catalog, seed=config.seed)
+    return FitResult(model, calibration, curve, seconds)
+
+
+def _prepare(config: ExperimentConfig, data: TrainData) -> Model[Any]:
+    import torch
+
+    torch.manual_seed(config.seed)
+    return build_model(config.model).fit(data)
+
+
+class _Clock:
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._name] = time.perf_counter() - self._start
+
+
+if __name__ == "__main__":
+    import sys
+
+    from mmalign.cli import main
+
+    sys.exit(main(["fit", *sys.argv[1:]]))

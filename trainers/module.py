@@ -1,0 +1,201 @@
+"""The LightningModule that trains the aligned network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from mmalign.data.catalog import Catalog
+from mmalign.errors import TrainingError
+from mmalign.evaluation.protocol import evaluate
+from mmalign.graph.propagation import SparseOperator
+from mmalign.interfaces import SLICES, FloatArray, IntArray
+from mmalign.models.aligned import Aligned
+from mmalign.models.base import TrainData
+from mmalign.models.network import States
+from mmalign.objectives import alignment, ranking
+from mmalign.trainers.sampling import hold_out, sample_negatives
+
+__all__ = ["AlignedModule"]
+
+CONTRASTED_ITEMS = 2048
+
+
+class AlignedModule(LightningModule):
+    """Predicts held-out interactions from the others, and aligns content with the graph.
+
+    In each step a share of the batch users' interactions, and all of some items that play cold,
+    leave message passing and become targets: left in, the network would learn to copy them. Every
+    random draw is a function of the seed, the step and the process, so that a resumed run goes
+    on as if it had not stopped.
+
+    Args:
+        model: Prepared by ``fit``; its network is trained in place.
+        data: What the model was prepared on.
+        catalog: For validation; without valid rows there is none.
+        seed: Of all draws.
+    """
+
+    def __init__(self, model: Aligned, data: TrainData, catalog: Catalog, *, seed: int) -> None:
+        super().__init__()
+        self.network = model.network
+        self._model, self._data, self._catalog, self._seed = model, data, catalog, seed
+        self._warm_rows = np.flatnonzero(data.warm)
+        self._matrix = sp.csr_matrix(data.matrix[:, self._warm_rows])
+        warm = torch.from_numpy(self._warm_rows)
+        self._items = model.item_input(data.features).rows(warm)
+        self._popularity = np.asarray(self._matrix.sum(axis=0)).ravel()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; weight decay on projections only, not on ids, biases and the temperature."""
+        config = self._model.config
+        decayed = [p for n, p in self.network.named_parameters() if p.dim() > 1 and n != "ids"]
+        kept = [p for n, p in self.network.named_parameters() if p.dim() <= 1 or n == "ids"]
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """One step on the users of a batch, ``[B]`` rows of the train matrix."""
+        config = self._model.config
+        draw = [self._seed, self.global_step, self.global_rank]
+        rng = np.random.default_rng(draw)
+        torch.manual_seed(int(rng.integers(2**62)))
+        users = batch.cpu().numpy()
+        cold = rng.random(len(self._warm_rows)) < config.cold_share
+        messages, targets = hold_out(self._matrix, users, config.supervision, cold, rng)
+
+        items = self._items_on_device()
+        content = self.network.content(items, self._hidden_modalities())
+        hidden = torch.rand(len(content), device=self.device) < config.id_dropout
+        hidden |= torch.from_numpy(cold).to(self.device)
+        start = content + self.network.ids * ~hidden[:, None]
+        states = self.network.propagate(start, SparseOperator(messages))
+
+        placed = torch.nn.functional.normalize(content, dim=1)
+        losses = {
+            "rank": self._rank(states.users[batch], states.items, targets, messages[users], rng),
+            "content": self._rank(states.users[batch], placed, targets, messages[users], rng),
+            "alignment": self._align(states, rng),
+        }
+        loss = losses["rank"] + config.content_weight * losses["content"]
+        loss = loss + config.alignment_weight * losses["alignment"]
+        if config.distillation_weight:
+            scores = states.users[batch] @ states.items.T / self.network.temperature()
+            losses["distillation"] = self._distil(scores, messages[users])
+            loss = loss + config.distillation_weight * losses["distillation"]
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                "the loss is not finite",
+                got={name: float(value) for name, value in losses.items()},
+                fix="lower model.aligned.learning_rate or raise model.aligned.temperature",
+            )
+        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True)
+        for name, value in losses.items():
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Nothing per batch: rankings are measured over all users at once."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Measure the network alone on valid, and how far content and graph agree."""
+        self._model.freeze(self._data)
+        found = evaluate(_NetworkOnly(self._model), self._catalog, "valid", ks=(20,))
+        for name in SLICES:
+            value = found.slices[name].metrics["ndcg@20"]
+            if np.isfinite(value):
+                self._log_valid(f"valid/{name}_ndcg@20", value)
+        self._log_valid("valid/ndcg@20", found.harmonic_mean("ndcg@20"))
+        for name, value in self._diagnose().items():
+            self._log_valid(f"diagnostics/{name}", value)
+
+    def _log_valid(self, name: str, value: float) -> None:
+        shown = name.startswith("valid/")
+        self.log(name, value, prog_bar=shown, rank_zero_only=False, sync_dist=True)
+
+    def _rank(
+        self,
+        users: Tensor,
+        items: Tensor,
+        targets: sp.csr_matrix,
+        known: sp.csr_matrix,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        temperature = self.network.temperature()
+        if not self._model.config.negatives:
+            return ranking.full_softmax(users @ items.T / temperature, targets, exclude=known)
+        drawn = sample_negatives(targets, known, self._popularity, self._model.config.negatives, rng)
+        negatives = torch.from_numpy(drawn.items).to(self.device)
+        rows = torch.from_numpy(drawn.users).to(self.device)
+        positives = torch.from_numpy(drawn.positives).to(self.device)
+        shared = users @ items[negatives].T / temperature
+        return ranking.sampled_softmax(
+            (users[rows] * items[positives]).sum(dim=1) / temperature,
+            shared[rows],
+            log_q_negative=torch.from_numpy(drawn.log_q).to(self.device),
+            negative_is_positive=torch.from_numpy(drawn.is_positive).to(self.device),
+        )
+
+    def _align(self, states: States, rng: np.random.Generator) -> Tensor:
+        count = len(states.items)
+        chosen = rng.permutation(count)[:CONTRASTED_ITEMS]
+        index = torch.from_numpy(chosen).to(self.device)
+        items = self._items_on_device().rows(index)
+        placed = states.items[index]
+        temperature = self.network.temperature()
+        losses = [
+            alignment.info_nce(projected, placed, temperature, mask=items.present[name])
+            for name, projected in self.network.project(items).items()
+        ]
+        return torch.stack(losses).mean()
+
+    def _distil(self, scores: Tensor, history: sp.csr_matrix) -> Tensor:
+        taught = torch.from_numpy(history @ self._model.teacher.weights).to(self.device)
+        taught = taught / taught.std(dim=1, keepdim=True).clamp(min=1e-6)
+        return ranking.kl_to_teacher(scores, taught)
+
+    def _hidden_modalities(self) -> dict[str, Tensor]:
+        rate = self._model.config.modality_dropout
+        count = len(self._warm_rows)
+        return {
+            name: torch.rand(count, device=self.device) < rate for name in self._items.modalities
+        }
+
+    def _items_on_device(self) -> Any:
+        if self._items.fused.device != self.device:
+            self._items = self._items.to(self.device)
+        return self._items
+
+    @torch.no_grad()
+    def _diagnose(self) -> dict[str, float]:
+        warm = torch.from_numpy(self._warm_rows)
+        items = self._model.item_input(self._data.features).rows(warm)
+        placed = torch.from_numpy(self._model.vectors)[warm]
+        content = self.network.content(items)
+        found = {
+            "alignment": float(alignment.alignment(content, placed)),
+            "uniformity": float(alignment.uniformity(placed)),
+            "content_retrieval@10": float(alignment.retrieval_at_k(content, placed, k=10)),
+        }
+        for name, projected in self.network.project(items).items():
+            gap = alignment.modality_gap(projected, placed, mask=items.present[name])
+            found[f"modality_gap_{name}"] = float(gap)
+        return found
+
+
+class _NetworkOnly:
+    """The network's own ranking, so that early stopping watches what is being trained."""
+
+    def __init__(self, model: Aligned) -> None:
+        self._model = model
+
+    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
+        return self._model.user_vectors(history) @ self._model.vectors[items].T
