@@ -184,7 +184,7 @@ def _leakage(catalog: Catalog) -> dict[str, float]:
     if TIMESTAMP in log:
         last = log[log[SPLIT] == "train"].groupby(USER_ID)[TIMESTAMP].max()
         test = log[log[SPLIT] == "test"]
-        older = test[TIMESTAMP] <= test[USER_ID].map(last)
+        older = test[TIMESTAMP] < test[USER_ID].map(last)
         found["test_before_train"] = float(older.mean()) if len(test) else 0.0
     return found
 

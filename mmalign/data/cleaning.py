@@ -59,7 +59,7 @@ def clean_items(items: pd.DataFrame, config: DataConfig, notices: list[str]) -> 
         items = items.assign(**{config.image: pd.Series(pictures, items.index, dtype=object)})
     for name, attribute in config.attributes.items():
         if attribute.kind == "number" and attribute.pattern is None:
-            _note_infinite(items, name, attribute.column or name, notices)
+            _note_unusable(items, name, attribute.column or name, notices)
     return _ordered(items, [ITEM_ID])
 
 
@@ -215,13 +215,14 @@ def _with_weight(log: pd.DataFrame, source: str | None, notices: list[str]) -> p
     return log
 
 
-def _note_infinite(items: pd.DataFrame, name: str, column: str, notices: list[str]) -> None:
-    infinite = np.isinf(pd.to_numeric(items[column], errors="coerce").to_numpy(np.float64))
-    if infinite.any():
-        first = items[ITEM_ID].iloc[int(np.argmax(infinite))]
+def _note_unusable(items: pd.DataFrame, name: str, column: str, notices: list[str]) -> None:
+    numbers = pd.to_numeric(items[column], errors="coerce").to_numpy(np.float64)
+    unusable = ~np.isfinite(numbers) & items[column].notna().to_numpy()
+    if unusable.any():
+        first = items.iloc[int(np.argmax(unusable))]
         notices.append(
-            f"attribute {name} is infinite in {infinite.sum():,} items, "
-            f"first item {first!r}: taken as missing"
+            f"attribute {name} is no finite number in {unusable.sum():,} items, first item "
+            f"{first[ITEM_ID]!r} with {plain(first[column])!r}: taken as missing"
         )
 
 

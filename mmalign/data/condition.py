@@ -95,5 +95,5 @@ class Condition:
         cells = frame[self.column]
         values = as_text(cells) if isinstance(self.value, str) else as_number(cells, table)
         compared: pd.Series = _OPERATORS[self.operator](values, self.value)
-        mask: BoolArray = (compared).to_numpy(dtype=bool)
+        mask: BoolArray = (compared & values.notna()).to_numpy(dtype=bool)
         return mask

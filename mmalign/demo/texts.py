@@ -31,7 +31,7 @@ def write_title(rng: np.random.Generator, *, category: str, theme: str, material
 
     Example:
         >>> write_title(np.random.default_rng(1), category="mug", theme="jazz", material="enamel")
-        'Enamel Coffee Mug “Brass Section”'
+        'Enamel Coffee Mug “Brushed Snare”'
     """
     return _pick(rng, TITLES).format(
         motif=_pick(rng, THEMES[theme].motifs),

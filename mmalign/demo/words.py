@@ -146,7 +146,7 @@ THEMES = {
     "sea": Theme(
         ("Harbour Light", "Spring Tide", "Lighthouse Keeper", "Northwest Gale", "Sea Shanty",
          "Bowline", "Safe Anchorage", "Tall Ship", "Driftwood", "Message in a Bottle"),
-        ("For those who check the tide table before the weather.",
+        ("For those who read the tide table before the weather.",
          "{a_noun} for long watches, salt on the lips and a good anchorage at last.",
          "Drawn by a skipper who spends her winters mending nets.",
          "It smells of tar and rope, or so we like to think."),

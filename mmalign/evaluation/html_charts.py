@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from mmalign.evaluation.html_data import Curve, ItemMap
 
-__all__ = ["COLOURS", "SLICE_COLOURS", "category_colours", "line_chart", "scatter_map"]
+__all__ = [
+    "COLOURS",
+    "SLICE_COLOURS",
+    "category_colours",
+    "line_chart",
+    "scatter_map",
+    "tick_values",
+]
 
 Plane = NDArray[np.float64]
 Place = Callable[[float, float], tuple[float, float]]
@@ -40,7 +47,7 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
     if not points:
         return '<p class="quiet">No values were logged.</p>'
     xs, ys = ([p[axis] for p in points] for axis in (0, 1))
-    ticks = _ticks(min(ys), max(ys))
+    ticks = tick_values(min(ys), max(ys))
     low, high = min(ticks[0], *ys), max(ticks[-1], *ys)
     first, last = min(xs), max(xs)
 
@@ -161,18 +168,20 @@ def _line(curve: Curve, place: Place, colour: str) -> str:
     return f'<path class="line {colour}" d="{"".join(path)}"/>'
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Choose three to six round numbers that enclose the values.
+def tick_values(low: float, high: float) -> list[float]:
+    """Choose two to seven round numbers that enclose the values.
 
     Example:
-        >>> _ticks(0.03, 0.29)
+        >>> tick_values(0.03, 0.29)
         [0.0, 0.1, 0.2, 0.3]
     """
-    span = (high - low) or abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    # A curve that is flat up to rounding gets ticks for its height instead of its span.
+    span = high - low if high - low > 1e-9 * size else size or 1.0
     power = 10.0 ** math.floor(math.log10(span / 3))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= span / 4)
     first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, max(last, first + 1) + 1)]
 
 
 def _spread(positions: Sequence[float], gap: float) -> list[float]:

@@ -21,9 +21,9 @@ class SparseOperator:
     """A constant sparse matrix that multiplies dense tensors, differentiable in the dense one.
 
     The gradient of ``A @ x`` is ``A.T @ grad``, which scipy computes on the CPU without building
-    a transpose. That makes a step several times faster than autograd through a torch CSR tensor,
-    and it does not collapse when more threads than cores compete, as torch's sparse kernels do;
-    ``tests/benchmarks`` measures both. Elsewhere than on a CPU, torch CSR does the product.
+    a transpose. A step takes about half the time of autograd through a torch CSR tensor on one
+    thread, and it does not collapse when threads compete for cores, as torch's sparse kernels
+    do; ``tests/benchmarks`` measures both. Elsewhere than on a CPU, torch CSR does the product.
     Products are taken in float32, or in float64 for a float64 operand; the result has the dtype of
     the operand.
 

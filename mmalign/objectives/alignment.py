@@ -175,7 +175,7 @@ def uniformity(x: Tensor, mask: Tensor | None = None, t: float = 2.0) -> Tensor:
     """
     points, _ = _partners(x, x, mask)
     if len(points) < 2:
-        return points.new_zeros(())
+        return points.sum() * 0
     exponents = -t * torch.pdist(points).square()
     return exponents.logsumexp(dim=0) - math.log(len(exponents))
 

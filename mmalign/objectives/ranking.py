@@ -83,7 +83,7 @@ def full_softmax(
     if average == "positives":
         return (weights * loss).sum() / weights.sum().clamp_min(1e-12)  # 0 / 0 is to be 0
     total = weights.new_zeros(len(rows)).index_add(0, row_of_entry, weights)
-    return (weights * loss).sum() / max(len(rows), 1)
+    return (weights / total[row_of_entry] * loss).sum() / max(len(rows), 1)
 
 
 def sampled_softmax(

@@ -97,7 +97,7 @@ def test_the_findings_are_lines_and_plain_values(tmp_path: Path) -> None:
     assert "interactions  8 (train 4, valid 1, test 3)" in text
     assert "text 60.0%, image 60.0%, price 60.0%" in text
     assert "33.3% of test rows older" in text
-    assert "note: attribute price is infinite" in text
+    assert "note: attribute price is no finite number" in text
     assert text.count("warning: ") == 3
     assert json.loads(json.dumps(found.to_dict()))["counts"]["users"] == 3
     assert found.to_dict()["ok"] is True

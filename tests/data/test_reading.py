@@ -129,7 +129,7 @@ def test_csv_keeps_codes_and_reads_numbers(tmp_path: Path) -> None:
     assert catalog.attribute_values("zip").tolist() == ["00501", None]
     assert catalog.attribute_values("price").isna().all()
     assert catalog.items["stock"].iloc[0] == 1
-    assert any("price is infinite in 1 items" in notice for notice in catalog.notices)
+    assert any("price is no finite number in 1 items" in notice for notice in catalog.notices)
 
 
 def test_jsonl_may_hold_lists_numbers_as_ids_and_rows_of_different_keys(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""The README of an artefact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+from mmalign.config import to_dict
+
+if TYPE_CHECKING:
+    from mmalign.recommender import Recommender
+
+__all__ = ["render"]
+
+_TEMPLATE = """---
+library_name: mmalign
+tags: [recommendation, cold-start, multimodal]
+---
+
+# mmalign recommender: {model}
+
+Knows {users:,} users and {items:,} items, {cold:,} of them by content alone.
+Content: {content}.
+
+```python
+from mmalign.recommender import Recommender
+
+recommender = Recommender.from_pretrained("path/of/this/folder")
+recommender.recommend(["{user}"], k=10)
+```
+
+## Measured
+
+{measured}
+
+## Settings
+
+```yaml
+{settings}```
+"""
+
+
+def render(recommender: Recommender) -> str:
+    """Write a model card: what it knows, how to use it, what was measured, all settings."""
+    chosen = recommender.config.model.name
+    settings = {
+        "seed": recommender.config.seed,
+        "encoders": to_dict(recommender.config.encoders),
+        "model": {"name": chosen, chosen: to_dict(getattr(recommender.config.model, chosen))},
+        "calibration": to_dict(recommender.calibration),
+    }
+    return _TEMPLATE.format(
+        model=chosen,
+        users=len(recommender.user_ids),
+        items=len(recommender.items),
+        cold=int((~recommender.warm).sum()),
+        content=", ".join(recommender.features) or "none",
+        user=recommender.user_ids[0] if len(recommender.user_ids) else "",
+        measured=_table(recommender.measured),
+        settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
+    )
+
+
+def _table(measured: dict[str, dict[str, float]]) -> str:
+    if not measured:
+        return "Nothing yet: `mmalign evaluate` writes its table here."
+    names = list(next(iter(measured.values())))
+    lines = [["slice", *names], ["---", *("---:" for _ in names)]]
+    for slice_name, values in measured.items():
+        lines.append([slice_name, *(f"{values[name]:.4f}" for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
