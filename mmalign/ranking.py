@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.errors import ConfigError, DataError
 from mmalign.interfaces import IntArray
 
-__all__ = ["top_k"]
+__all__ = ["ranked_lists", "top_k"]
 
 
 def top_k(
@@ -72,6 +74,44 @@ def top_k(
     positions[rows, slots] = columns[order]
     best[rows, slots] = values[order]
     return positions, best
+
+
+def ranked_lists(
+    positions: IntArray,
+    scores: NDArray[np.floating[Any]],
+    owners: Sequence[object],
+    targets: Sequence[object],
+    names: tuple[str, str],
+) -> pd.DataFrame:
+    """Write what :func:`top_k` found as a table, list after list, without the padding.
+
+    Args:
+        positions: As ``top_k`` gives them.
+        scores: The same.
+        owners: Whose list each row is.
+        targets: What a position stands for.
+        names: Column names of owner and target.
+
+    Shapes:
+        positions, scores: ``[B, K]``; owners: ``[B]``; targets: ``[C]``.
+
+    Example:
+        >>> found = top_k(np.array([[0.1, 0.9]], np.float32), k=3)
+        >>> ranked_lists(*found, ["ann"], ["tea", "mug"], ("user_id", "item_id"))
+          user_id item_id  rank  score
+        0     ann     mug     1    0.9
+        1     ann     tea     2    0.1
+    """
+    rows, ranks = np.nonzero(positions >= 0)
+    owner, target = names
+    return pd.DataFrame(
+        {
+            owner: np.asarray(owners, dtype=object)[rows],
+            target: np.asarray(targets, dtype=object)[positions[rows, ranks]],
+            "rank": ranks + 1,
+            "score": scores[rows, ranks].astype(np.float32),
+        }
+    )
 
 
 def _allowed_scores(

@@ -29,7 +29,8 @@ from mmalign.interfaces import (
 )
 from mmalign.models import Model
 from mmalign.models.calibration import Calibration, standardise
-from mmalign.ranking import top_k
+from mmalign.ranking import ranked_lists, top_k
+from mmalign.row_order import CatalogOrder
 
 __all__ = ["Recommender"]
 
@@ -165,7 +166,7 @@ class Recommender:
             scores = self._scores(self._history(rows[part], ("train",)), columns)
             seen = self._history(rows[part], exclude_seen)[:, columns] if exclude_seen else None
             found = top_k(scores, k, seen)
-            lists.append(_lists(*found, ids[part], self.item_ids[columns], (USER_ID, ITEM_ID)))
+            lists.append(ranked_lists(*found, ids[part], self.item_ids[columns], (USER_ID, ITEM_ID)))
         return pd.concat(lists, ignore_index=True)
 
     def fold_in(
@@ -191,7 +192,7 @@ class Recommender:
         )
         columns = self._candidates(candidates, filter)
         found = top_k(self._scores(taken, columns), k, taken[:, columns])
-        frame = _lists(*found, [""], self.item_ids[columns], (USER_ID, ITEM_ID))
+        frame = ranked_lists(*found, [""], self.item_ids[columns], (USER_ID, ITEM_ID))
         return frame.drop(columns=USER_ID)
 
     def add_items(self, items: pd.DataFrame, features: Features) -> None:
@@ -217,9 +218,7 @@ class Recommender:
                 "the new items have no content that the model knows",
                 fix=f"give them one of: {', '.join(self.features)}",
             )
-        if not features:
-            features = _no_content(len(items))
-        self.model.add_items(features)
+        self.model.add_items(features, len(items))
         self.features = {
             name: _stacked(old, features.get(name), len(items))
             for name, old in self.features.items()
@@ -251,7 +250,7 @@ class Recommender:
         )
         excluded = self._history(everyone, tuple(self.seen))[:, columns].T.tocsr()
         found = top_k(np.ascontiguousarray(scores.T), k, excluded)
-        return _lists(*found, ids, self.user_ids, (ITEM_ID, USER_ID))
+        return ranked_lists(*found, ids, self.user_ids, (ITEM_ID, USER_ID))
 
     def similar_items(self, item: str, k: int = 20) -> pd.DataFrame:
         """Find the items whose vectors are closest to an item's, by cosine.
@@ -265,7 +264,7 @@ class Recommender:
         cosine = vectors @ vectors[row] / np.maximum(norms * norms[row], 1e-12)
         cosine[row] = -np.inf
         found = top_k(cosine[None], min(k, len(cosine) - 1))
-        frame = _lists(*found, [item], self.item_ids, ("of", ITEM_ID))
+        frame = ranked_lists(*found, [item], self.item_ids, ("of", ITEM_ID))
         return frame.drop(columns="of")
 
     def explain(
@@ -288,9 +287,9 @@ class Recommender:
         row = int(self.item_rows([item])[0])
         return explain(self.model, self.features, self.item_ids, row, among, k)
 
-    def for_catalog(self, catalog: Catalog) -> _OnCatalog:
+    def for_catalog(self, catalog: Catalog) -> CatalogOrder:
         """Rank in the row order of a catalogue, as the evaluation protocol asks for."""
-        return _OnCatalog(self, catalog)
+        return CatalogOrder(self, self.item_ids, catalog.item_ids)
 
     def item_rows(self, ids: Iterable[str]) -> IntArray:
         """Rows of items.
@@ -351,55 +350,6 @@ class Recommender:
         elif filter is not None:
             chosen = chosen & np.asarray(filter(self.items), dtype=bool)
         return np.flatnonzero(chosen)
-
-
-class _OnCatalog:
-    """A recommender in the row order of another catalogue."""
-
-    def __init__(self, recommender: Recommender, catalog: Catalog) -> None:
-        self._recommender = recommender
-        index = pd.Index(recommender.item_ids)
-        self._rows = index.get_indexer(catalog.item_ids).astype(np.int64)
-        self._ids = catalog.item_ids
-
-    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
-        """Score candidates; see :class:`mmalign.interfaces.Recommends`."""
-        columns = self._rows[items]
-        if (columns < 0).any():
-            unknown = self._ids[items[int(np.argmin(columns))]]
-            raise DataError(
-                f"{int((columns < 0).sum())} candidates are not in the artefact",
-                got=unknown,
-                fix="add them first with mmalign add-items",
-            )
-        entries = history.tocoo()
-        known = self._rows[entries.col]
-        kept = known >= 0
-        mapped = sp.csr_matrix(
-            (entries.data[kept], (entries.row[kept], known[kept])),
-            shape=(history.shape[0], len(self._recommender.items)),
-        )
-        return self._recommender.score(mapped, columns)
-
-
-def _lists(
-    positions: IntArray, scores: FloatArray, owners: Sequence[str], targets: Any, names: tuple[str, str]
-) -> pd.DataFrame:
-    """Turn ranked positions ``[B, K]`` into rows ``owner, target, rank, score``."""
-    rows, ranks = np.nonzero(positions >= 0)
-    owner, target = names
-    return pd.DataFrame(
-        {
-            owner: np.asarray(owners, dtype=object)[rows],
-            target: np.asarray(targets, dtype=object)[positions[rows, ranks]],
-            "rank": ranks + 1,
-            "score": scores[rows, ranks].astype(np.float32),
-        }
-    )
-
-
-def _no_content(count: int) -> dict[str, Feature]:
-    return {"none": Feature(np.zeros((count, 0), np.float32), np.zeros(count, dtype=bool))}
 
 
 def _stacked(old: Feature, new: Feature | None, count: int) -> Feature:

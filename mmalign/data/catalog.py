@@ -245,7 +245,7 @@ class Catalog:
         Raises:
             DataError: An id is unknown; the error names the first and the nearest known one.
         """
-        return _rows(self._item_index, ids, "item")
+        return find_rows(self._item_index, ids, "item")
 
     def user_rows(self, ids: Iterable[object]) -> IntArray:
         """Row numbers of users.
@@ -253,7 +253,7 @@ class Catalog:
         Raises:
             DataError: An id is unknown; the error names the first and the nearest known one.
         """
-        return _rows(self._user_index, ids, "user")
+        return find_rows(self._user_index, ids, "user")
 
     def texts(self) -> list[str | None]:
         """Text of each item, ``[I]``: its text columns joined by ``". "``, None when all are empty.
@@ -314,7 +314,17 @@ class Catalog:
         return marks
 
 
-def _rows(index: pd.Index, ids: Iterable[object], what: str) -> IntArray:
+def find_rows(index: pd.Index, ids: Iterable[object], what: str) -> IntArray:
+    """Look ids up in an index of them.
+
+    Args:
+        index: Known ids, as text.
+        ids: Wanted ids.
+        what: What they are ids of, for the error.
+
+    Raises:
+        DataError: An id is unknown; the error names the first and the nearest known one.
+    """
     wanted = as_text(pd.Series(list(ids), name=f"{what}_id", dtype=object))
     rows: IntArray = index.get_indexer(wanted.astype(object)).astype(np.int64)
     unknown = np.flatnonzero(rows < 0)

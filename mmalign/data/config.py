@@ -25,9 +25,12 @@ class AttributeConfig:
             ``number`` or ``date``.
         column: Column that holds it; the attribute's name when not given.
         pattern: Regular expression with one group that pulls the value out of a text column.
+        width: Distance of the smooth bumps of a number, in its unit (days for a date); by default
+            a twelfth of the middle nine tenths of the range.
 
     Raises:
-        ConfigError: There is no such kind, or the pattern is broken or has not one group.
+        ConfigError: There is no such kind, the width is not positive, or the pattern is broken or
+            has not one group.
 
     Example:
         >>> AttributeConfig("number", column="title", pattern=r"\((\d{4})\)").kind
@@ -37,6 +40,7 @@ class AttributeConfig:
     kind: AttributeKind
     column: str | None = None
     pattern: str | None = None
+    width: float | None = None
 
     def __post_init__(self) -> None:
         kinds = get_args(AttributeKind)
@@ -44,6 +48,8 @@ class AttributeConfig:
             raise ConfigError(
                 "no such kind of attribute", got=self.kind, fix=nearest(str(self.kind), kinds)
             )
+        if self.width is not None and not self.width > 0:
+            raise ConfigError("the attribute's width must be positive", got=self.width, fix="mend it")
         if self.pattern is None:
             return
         try:

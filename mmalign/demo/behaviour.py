@@ -89,7 +89,7 @@ def _tastes(nature: pd.DataFrame, num_users: int, rng: np.random.Generator) -> F
     look = category.map({name: c.style_weight for name, c in CATEGORIES.items()}).to_numpy()
     read = category.map({name: c.theme_weight for name, c in CATEGORIES.items()}).to_numpy()
     utility: Floats = _STYLE * look * (liking("palette") + liking("pattern"))
-    utility += 0 * read * liking("theme")
+    utility += _THEME * read * liking("theme")
     for column, weight in _TASTE.items():
         utility += weight * liking(column)
     price = np.log(nature["price"].to_numpy())

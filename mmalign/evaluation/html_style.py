@@ -37,7 +37,8 @@ a:focus-visible, input:focus-visible, .scroll:focus-visible {
   outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 4px;
 }
 h1, h2, h3 { line-height: 1.15; letter-spacing: -.018em; text-wrap: balance; }
-h1 { font-size: clamp(2rem, 1.4rem + 2.8vw, 3.4rem); font-weight: 750; letter-spacing: -.03em; }
+h1 { font-size: clamp(1.7rem, 1.2rem + 3vw, 3.4rem); hyphens: auto;
+  font-weight: 750; letter-spacing: -.03em; }
 h2 { font-size: 1.65rem; font-weight: 700; }
 h3 { font-size: 1.05rem; font-weight: 650; }
 .quiet, figcaption, small { color: var(--soft); font-size: .9rem; }
@@ -142,7 +143,8 @@ svg .place { fill: var(--ink); font-size: 17px; font-weight: 700; pointer-events
 .pick .detail { color: var(--soft); font-size: .84rem; }
 .row { display: flex; flex-wrap: wrap; align-items: center; gap: .35rem; font-size: .82rem; }
 .row .score { margin-left: auto; color: var(--soft); }
-.badge { border-radius: 99px; padding: .08rem .55rem; font-size: .78rem; font-weight: 650; }
+.badge { white-space: nowrap; border-radius: 99px; padding: .08rem .55rem;
+  font-size: .78rem; font-weight: 650; }
 .badge.warm { background: var(--warm-wash); color: var(--warm); }
 .badge.cold { background: var(--cold-wash); color: var(--cold); }
 .badge.hit { position: absolute; left: .5rem; top: .5rem; color: var(--card);

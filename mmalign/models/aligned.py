@@ -16,6 +16,7 @@ from mmalign.interfaces import Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, Model, TrainData
 from mmalign.models.calibration import Calibration
 from mmalign.models.closed_form import KernelRidge, KernelRidgeConfig
+from mmalign.models.kernel import ContentKernel
 from mmalign.models.network import AlignedNetwork, ItemInput
 
 __all__ = ["Aligned", "AlignedConfig"]
@@ -97,11 +98,15 @@ class Aligned(Model[AlignedConfig]):
         self.freeze(data)
         return self
 
+    @property
+    def kernel(self) -> ContentKernel:
+        """The content kernel, which the teacher owns."""
+        return self.teacher.kernel
+
     def item_input(self, features: Features) -> ItemInput:
         """Frozen content of items, as the network reads it."""
-        kernel = self.teacher.kernel
-        unit = kernel.unit(features)
-        fused = kernel.transform(features)[:, : self.config.fused_dim]
+        unit = self.kernel.unit(features)
+        fused = self.kernel.transform(features)[:, : self.config.fused_dim]
         return ItemInput(
             torch.from_numpy(np.ascontiguousarray(fused)),
             {name: torch.from_numpy(x.values) for name, x in unit.items()},
@@ -148,7 +153,7 @@ class Aligned(Model[AlignedConfig]):
 
     @torch.no_grad()
     def _append(self, features: Features, count: int) -> None:
-        self.teacher.add_items(features)
+        self.teacher.add_items(features, count)
         start = self.network.content(self.item_input(features))
         states = self.network.propagate(start, SparseOperator(sp.csr_matrix((1, count))))
         self.degree = np.concatenate([self.degree, np.zeros(count, np.float32)])
@@ -172,9 +177,8 @@ class Aligned(Model[AlignedConfig]):
         return self
 
     def _new_network(self, num_warm: int) -> AlignedNetwork:
-        kernel = self.teacher.kernel
-        widths = {name: len(kernel.means[name]) for name in kernel.modalities}
-        fused = min(self.config.fused_dim, kernel.dim)
+        widths = {name: len(self.kernel.means[name]) for name in self.kernel.modalities}
+        fused = min(self.config.fused_dim, self.kernel.dim)
         return AlignedNetwork(self.config, num_warm, fused, widths)
 
 

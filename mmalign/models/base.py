@@ -84,13 +84,13 @@ class Model(ABC, Generic[C]):
     def item_vectors(self) -> FloatArray:
         """``[I, D]`` vectors whose cosine says how alike two items are to this model."""
 
-    def add_items(self, features: Features) -> None:
-        """Append ``N`` items known by content alone; nothing is trained.
+    def add_items(self, features: Features, count: int) -> None:
+        """Append items known by content alone; nothing is trained.
 
-        Shapes:
-            features: Modality to ``[N, D]``; a modality that is not named is absent for all.
+        Args:
+            features: Modality to ``[count, D]``; a modality that is not named is absent for all.
+            count: How many.
         """
-        count = len(next(iter(features.values())).present)
         self.warm = np.concatenate([self.warm, np.zeros(count, dtype=bool)])
         self._append(features, count)
 

@@ -18,7 +18,7 @@ WORDS = [
     "[SEP]",
     "query",
     ":",
-    *"a red blue cup of tea and cake".split(),
+    *["a", "red", "blue", "cup", "of", "tea", "and", "cake"],
 ]
 
 

@@ -141,7 +141,7 @@ def test_altered_weights_are_refused(preset, tmp_path):
 
 def test_a_package_without_its_weights(preset, tmp_path):
     (tmp_path / "site" / "weights_package" / "model" / "model.safetensors").unlink()
-    with pytest.raises(EncoderError, match="has no model/model.safetensors"):
+    with pytest.raises(EncoderError, match=r"has no model/model\.safetensors"):
         resolve(preset)
 
 

@@ -1,0 +1,59 @@
+"""``mmalign validate`` and ``mmalign encode``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from mmalign.cli.setup import (
+    add_config_option,
+    attribute_encoder,
+    encode,
+    load_encoders,
+    print_json,
+    read_config,
+)
+from mmalign.data.audit import audit
+from mmalign.data.catalog import Catalog
+
+__all__ = ["COMMANDS"]
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def validate(parser: argparse.ArgumentParser) -> Run:
+    """Read everything and say what is there and what is wrong."""
+    add_config_option(parser, "mmalign validate --config configs/movies.yaml --data.path DIR")
+    parser.add_argument("--strict", action="store_true", help="warnings fail too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def run(options: argparse.Namespace) -> int:
+        config = read_config(options.config, options.overrides)
+        found = audit(Catalog.read(config.data))
+        if options.json:
+            print_json(found.to_dict())
+        else:
+            print("\n".join(found.lines()))
+        return 0 if found.ok and not (options.strict and found.warnings) else 1
+
+    return run
+
+
+def encode_items(parser: argparse.ArgumentParser) -> Run:
+    """Fill the feature cache."""
+    add_config_option(parser, "mmalign encode --config configs/movies.yaml --data.path DIR")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    def run(options: argparse.Namespace) -> int:
+        config = read_config(options.config, options.overrides)
+        catalog = Catalog.read(config.data)
+        encoders, attributes = load_encoders(config), attribute_encoder(config.data)
+        _, report = encode(config, catalog, encoders, attributes, quiet=options.json)
+        if options.json:
+            print_json(report.to_dict())
+        return 0
+
+    return run
+
+
+COMMANDS = {"validate": validate, "encode": encode_items}

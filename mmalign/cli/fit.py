@@ -1,0 +1,86 @@
+"""``mmalign fit``: from a config to an artefact."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from mmalign.atomic import check_writable
+from mmalign.cli.setup import attribute_encoder, encode, load_encoders, resolve_path
+from mmalign.data.audit import audit
+from mmalign.data.catalog import Catalog
+from mmalign.errors import DataError
+from mmalign.evaluation.protocol import evaluate
+from mmalign.evaluation.result import Evaluation
+from mmalign.experiment import ExperimentConfig
+from mmalign.models import MODELS
+from mmalign.recommender import Recommender
+from mmalign.trainers.fit import FitResult, fit
+from mmalign.trainers.options import parse_fit
+
+__all__ = ["fit_recommender", "run"]
+
+
+def run(arguments: list[str]) -> int:
+    """Parse as LightningCLI does, fit, save, and print what valid says."""
+    options = parse_fit(arguments)
+    if options is None:  # --print_config
+        return 0
+    output = Path(options.output)
+    check_writable(output)
+    started = time.perf_counter()
+    recommender, _, _ = fit_recommender(
+        resolve_path(options.config), output.name, resume=options.ckpt_path
+    )
+    recommender.save_pretrained(output)
+    seconds = time.perf_counter() - started
+    print(f"saved {output} after {seconds:.0f} s", file=sys.stderr)
+    return 0
+
+
+def fit_recommender(
+    config: ExperimentConfig, name: str, *, resume: str | None = None, progress: bool = True
+) -> tuple[Recommender, FitResult, Catalog]:
+    """Read, audit, encode, fit, and measure on valid.
+
+    Args:
+        config: The experiment.
+        name: Of the folder for logs and checkpoints.
+        resume: A checkpoint to go on from.
+        progress: Whether to show bars.
+    """
+    catalog = Catalog.read(config.data)
+    found = audit(catalog)
+    for notice in (*catalog.notices, *found.warnings):
+        print(f"note: {notice}", file=sys.stderr)
+    if found.errors:
+        raise DataError(found.errors[0], fix="see mmalign validate for all that is wrong")
+    features, attributes, encoders = {}, None, {}
+    if MODELS[config.model.name].uses_content:
+        encoders, attributes = load_encoders(config), attribute_encoder(config.data)
+        features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
+    folder = Path(config.trainer.get("default_root_dir") or Path(".mmalign/runs") / name)
+    result = fit(config, catalog, features, folder=folder, resume=resume, progress=progress)
+    recommender = Recommender.from_catalog(
+        result.model,
+        result.calibration,
+        config,
+        catalog,
+        features,
+        encoders={modality: encoder.fingerprint for modality, encoder in encoders.items()},
+        attributes=attributes.to_dict() if attributes else {},
+    )
+    if catalog.matrix("valid").nnz:
+        recommender.measured = _measured(evaluate(recommender, catalog, "valid"))
+    return recommender, result, catalog
+
+
+def _measured(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    shown = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+    return {
+        f"valid, {name}": {metric: float(values[metric]) for metric in shown}
+        for name, values in evaluation.metrics.items()
+        if values["ndcg@20"] == values["ndcg@20"]
+    }

@@ -1,0 +1,130 @@
+"""Parse a command line, run the command, turn errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from mmalign import __version__
+from mmalign.config import parse_overrides
+from mmalign.errors import ConfigError, MMAlignError, nearest
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "validate": ("data", "read everything, print counts, coverage, duplicates and leakage"),
+    "encode": ("data", "encode items into the feature cache; only what is new or changed"),
+    "fit": ("fit", "train a model and write the artefact"),
+    "evaluate": ("evaluate", "measure an artefact: warm, cold and all"),
+    "recommend": ("recommend", "rank items for users, or for a history"),
+    "add-items": ("items", "take new items into an artefact by content alone"),
+    "audience": ("items", "find the users to show a new item to"),
+    "explain": ("items", "say which items an item is placed by"),
+    "demo": ("demo", "a small generated shop, the whole way, to an HTML report"),
+    "doctor": ("doctor", "versions, devices, and which encoders can be loaded"),
+}
+TOP_LEVEL_KEYS = ("seed", "cache")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, fix=f"see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; ``sys.argv`` by default.
+
+    Returns:
+        0 when it worked, 1 when it failed, 2 when the command was not understood.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    warnings.showwarning = _show_warning
+    try:
+        return _run(arguments)
+    except ConfigError as error:
+        return _complain(error, 2)
+    except MMAlignError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        print("mmalign: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part config overrides (``--data.path DIR``, ``--seed 1``) from a command's own options.
+
+    Example:
+        >>> split_overrides(["ART", "--data.path", "shop", "-k", "5", "--seed=1"])
+        (['ART', '-k', '5'], ['--data.path', 'shop', '--seed=1'])
+    """
+    own: list[str] = []
+    overrides: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and ("." in name or name in TOP_LEVEL_KEYS):
+            overrides.append(argument)
+            if not equals and rest:
+                overrides.append(rest.pop(0))
+        else:
+            own.append(argument)
+    return own, overrides
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version":
+        print(f"mmalign {__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise ConfigError(f"unknown command {name!r}", fix=nearest(name, COMMANDS))
+    room, summary = COMMANDS[name]
+    module = import_module(f"mmalign.cli.{room}")
+    if name == "fit":  # follows LightningCLI, so it parses its own line
+        run_fit: Callable[[list[str]], int] = module.run
+        return run_fit(rest)
+    parser = _Parser(
+        prog=f"mmalign {name}",
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run = module.COMMANDS[name](parser)
+    own, overrides = split_overrides(rest)
+    options = parser.parse_args(own)
+    options.overrides = parse_overrides(overrides)
+    code: int = run(options)
+    return code
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return (
+        "usage: mmalign COMMAND [options]   (mmalign COMMAND --help for one)\n\n"
+        + "\n".join(lines)
+        + "\n\nAny key of a config can be set: --data.path DIR --model.name ease --seed 1"
+    )
+
+
+def _complain(error: MMAlignError, code: int) -> int:
+    print(f"mmalign: error: {error}", file=sys.stderr)
+    return code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    if issubclass(category, UserWarning):
+        print(f"mmalign: {message}", file=sys.stderr)
