@@ -84,7 +84,9 @@ def load(path: str | Path) -> dict[str, Any]:
         calibration = from_dict(Calibration, stored["calibration"])
         encoders, attributes = dict(stored["encoders"]), dict(stored["attributes"])
     except (KeyError, TypeError, ConfigError) as error:
-        raise ArtefactError(f"{folder / 'config.json'} is damaged", got=str(error), fix="fit anew") from None
+        raise ArtefactError(
+            f"{folder / 'config.json'} is damaged", got=str(error), fix="fit anew"
+        ) from None
     items = _read_parquet(folder / "items.parquet")
     users = _read_parquet(folder / "users.parquet")
     try:
@@ -92,7 +94,9 @@ def load(path: str | Path) -> dict[str, Any]:
         seen = _read_arrays(folder / "seen.safetensors")
         matrices = {split: _unpack(split, seen) for split in ("train", "valid")}
     except (KeyError, RuntimeError) as error:
-        raise ArtefactError(f"{folder} does not fit together", got=str(error), fix="fit anew") from None
+        raise ArtefactError(
+            f"{folder} does not fit together", got=str(error), fix="fit anew"
+        ) from None
     if not len(items) == len(model.warm) == matrices["train"].shape[1]:
         raise ArtefactError(
             f"{folder} does not fit together",
@@ -179,7 +183,11 @@ def _download(repo_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors", "*.parquet", "*.md"]))
+        return Path(
+            snapshot_download(
+                repo_id, allow_patterns=["*.json", "*.safetensors", "*.parquet", "*.md"]
+            )
+        )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError):
         raise ArtefactError(
             "no artefact there, neither as a folder nor on the Hugging Face hub",

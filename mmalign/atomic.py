@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmalign.errors import DataError
 
-__all__ = ["recover", "whole_folder"]
+__all__ = ["check_writable", "recover", "whole_folder"]
 
 
 @contextmanager
@@ -78,3 +78,21 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_writable(target: Path) -> None:
+    """Fail before long work, not after it, if a folder could not be written at the end.
+
+    Raises:
+        DataError: The nearest existing parent cannot be written, or the target is a file.
+    """
+    target = target.absolute()
+    if target.exists() and not target.is_dir():
+        raise DataError("the output is a file", got=str(target), fix="name a folder")
+    parent = next(p for p in target.parents if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise DataError(
+            "the output folder cannot be written",
+            got=str(target),
+            fix="name a folder that you may write to",
+        )

@@ -113,7 +113,9 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     while rest:
         option = rest.pop(0)
         if not option.startswith("--"):
-            raise ConfigError("unexpected argument", got=option, fix="overrides look like --a.b value")
+            raise ConfigError(
+                "unexpected argument", got=option, fix="overrides look like --a.b value"
+            )
         name, equals, text = option[2:].partition("=")
         if not equals:
             if not rest:
@@ -157,7 +159,9 @@ def _coerce(hint: Any, value: Any, path: str) -> Any:
     if origin is typing.Literal:
         if value not in arguments:
             raise ConfigError(
-                f"{path} has no such choice", got=value, fix=nearest(str(value), map(str, arguments))
+                f"{path} has no such choice",
+                got=value,
+                fix=nearest(str(value), map(str, arguments)),
             )
         return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -205,4 +209,6 @@ def _coerce_scalar(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path} must be of type int", got=value, fix="write a number")
         return value
     name = getattr(hint, "__name__", str(hint))
-    raise ConfigError(f"{path} must be of type {name}", got=value, fix=f"give a value of type {name}")
+    raise ConfigError(
+        f"{path} must be of type {name}", got=value, fix=f"give a value of type {name}"
+    )

@@ -166,7 +166,9 @@ class Recommender:
             scores = self._scores(self._history(rows[part], ("train",)), columns)
             seen = self._history(rows[part], exclude_seen)[:, columns] if exclude_seen else None
             found = top_k(scores, k, seen)
-            lists.append(ranked_lists(*found, ids[part], self.item_ids[columns], (USER_ID, ITEM_ID)))
+            lists.append(
+                ranked_lists(*found, ids[part], self.item_ids[columns], (USER_ID, ITEM_ID))
+            )
         return pd.concat(lists, ignore_index=True)
 
     def fold_in(
@@ -303,7 +305,9 @@ class Recommender:
         """Rows of users, -1 for those that are not known."""
         if isinstance(users, str):
             if users != "all":
-                raise ConfigError("users must be 'all' or a list of ids", got=users, fix="[id, ...]")
+                raise ConfigError(
+                    "users must be 'all' or a list of ids", got=users, fix="[id, ...]"
+                )
             return np.arange(len(self.user_ids))
         index = pd.Index(self.user_ids)
         return index.get_indexer([str(u) for u in users]).astype(np.int64)

@@ -132,7 +132,9 @@ class AlignedModule(LightningModule):
         temperature = self.network.temperature()
         if not self._model.config.negatives:
             return ranking.full_softmax(users @ items.T / temperature, targets, exclude=known)
-        drawn = sample_negatives(targets, known, self._popularity, self._model.config.negatives, rng)
+        drawn = sample_negatives(
+            targets, known, self._popularity, self._model.config.negatives, rng
+        )
         negatives = torch.from_numpy(drawn.items).to(self.device)
         rows = torch.from_numpy(drawn.users).to(self.device)
         positives = torch.from_numpy(drawn.positives).to(self.device)

@@ -55,7 +55,9 @@ def parse_fit(arguments: list[str]) -> FitOptions | None:
         raise
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         first = " ".join(str(error).split())
-        raise ConfigError(f"cannot read the options, {first}", fix="see mmalign fit --help") from None
+        raise ConfigError(
+            f"cannot read the options, {first}", fix="see mmalign fit --help"
+        ) from None
     if not parsed.output:
         raise ConfigError("fit needs a place for the artefact", fix="add --output FOLDER")
     values = parsed.as_dict()
@@ -100,7 +102,7 @@ def _check_keys(arguments: list[str]) -> None:
     values: dict[str, Any] = {}
     options = [a for a in arguments if a.split("=")[0] not in ("--print_config", "--help", "-h")]
     given = parse_overrides(options)
-    for name in given.pop("config", None), :
+    for name in (given.pop("config", None),):
         if name is not None:
             values = load_yaml(str(name))
     for flag in FLAGS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProg
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from mmalign.data.catalog import Catalog
-from mmalign.errors import ConfigError, TrainingError, nearest
+from mmalign.errors import TrainingError
 from mmalign.experiment import TrainingConfig
 from mmalign.models.aligned import Aligned
 from mmalign.models.base import TrainData
 from mmalign.trainers.data import UserDataModule
 from mmalign.trainers.module import AlignedModule
+from mmalign.trainers.options import check_trainer
 
 __all__ = ["CurvePoint", "train"]
 
@@ -77,24 +77,27 @@ def train(
     torch.manual_seed(seed)
     validated = catalog.matrix("valid").nnz > 0
     curve = _Curve()
-    best = ModelCheckpoint(folder / "checkpoints", monitor=training.monitor, mode="max") if (
-        validated
-    ) else ModelCheckpoint(folder / "checkpoints")
+    best = (
+        ModelCheckpoint(folder / "checkpoints", monitor=training.monitor, mode="max")
+        if (validated)
+        else ModelCheckpoint(folder / "checkpoints")
+    )
     callbacks: list[Callback] = [curve, best]
     if validated:
         callbacks.append(
             EarlyStopping(training.monitor, patience=training.patience, mode="max", strict=True)
         )
-    if progress:
+    check_trainer(trainer_options)
+    options = {**DEFAULTS, **{k: v for k, v in trainer_options.items() if v is not None}}
+    options["enable_progress_bar"] = progress and options.get("enable_progress_bar", True)
+    options["default_root_dir"] = folder
+    if options["enable_progress_bar"]:
         callbacks.append(RichProgressBar())
-    options = {**DEFAULTS, **_checked(trainer_options)}
     if not validated:
         options["limit_val_batches"] = 0
     trainer = Trainer(
-        default_root_dir=folder,
         logger=[CSVLogger(folder, "csv"), TensorBoardLogger(folder, "tensorboard")],
         callbacks=callbacks,
-        enable_progress_bar=progress,
         **options,
     )
     module = AlignedModule(model, data, catalog, seed=seed)
@@ -129,15 +132,6 @@ class _Curve(Callback):
         for name, value in trainer.callback_metrics.items():
             if name.startswith(prefix):
                 self.points.append(CurvePoint(trainer.current_epoch, name, float(value)))
-
-
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    ours = {"logger", "callbacks"}
-    valid = set(inspect.signature(Trainer.__init__).parameters) - {"self"} - ours
-    for name in options:
-        if name not in valid:
-            raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, valid))
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _readable(resume: str | None) -> str | None:

@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mmalign.config import from_dict, load_yaml, merge
+from mmalign.config import from_dict, load_yaml, merge, to_dict
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
 from mmalign.errors import ConfigError, DataError
@@ -21,15 +22,19 @@ from mmalign.interfaces import Encoder, Feature
 if TYPE_CHECKING:
     from mmalign.encoders import AttributeEncoder
     from mmalign.features.build import BuildReport
+    from mmalign.recommender import Recommender
 
 __all__ = [
     "add_config_option",
     "attribute_encoder",
+    "catalog_of",
     "encode",
     "load_encoders",
     "print_json",
     "read_config",
     "read_ids",
+    "resolve_path",
+    "with_overrides",
     "write_table",
 ]
 
@@ -50,12 +55,20 @@ def read_config(files: Iterable[str], overrides: Mapping[str, Any]) -> Experimen
 
 def resolve_path(config: ExperimentConfig) -> ExperimentConfig:
     """Make the path of a data folder absolute, so that an artefact finds it from anywhere."""
-    from dataclasses import replace
-
     folder = Path(config.data.path).expanduser()
     if config.data.path and folder.is_dir():
         return replace(config, data=replace(config.data, path=str(folder.resolve())))
     return config
+
+
+def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
+    """Lay the command line over the config of an artefact."""
+    return resolve_path(from_dict(ExperimentConfig, merge(to_dict(config), overrides)))
+
+
+def catalog_of(recommender: Recommender, overrides: Mapping[str, Any]) -> Catalog:
+    """Read the catalogue that an artefact was fitted on, or the one that is named instead."""
+    return Catalog.read(with_overrides(recommender.config, overrides).data)
 
 
 def load_encoders(config: ExperimentConfig) -> dict[str, Encoder]:
@@ -137,7 +150,9 @@ def write_table(frame: pd.DataFrame, output: str | None, as_json: bool) -> None:
     }
     if path.suffix not in writers:
         raise ConfigError(
-            "cannot tell the format of the output", got=output, fix="end it in .parquet, .csv or .jsonl"
+            "cannot tell the format of the output",
+            got=output,
+            fix="end it in .parquet, .csv or .jsonl",
         )
     part = path.with_name(f".{path.name}.part")
     try:
@@ -145,7 +160,9 @@ def write_table(frame: pd.DataFrame, output: str | None, as_json: bool) -> None:
         writers[path.suffix](part)
         part.replace(path)
     except OSError as error:
-        raise DataError(f"cannot write {path}", got=error.strerror, fix="name another file") from None
+        raise DataError(
+            f"cannot write {path}", got=error.strerror, fix="name another file"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     print(f"wrote {len(frame):,} rows to {path}", file=sys.stderr)

@@ -49,7 +49,9 @@ class AttributeConfig:
                 "no such kind of attribute", got=self.kind, fix=nearest(str(self.kind), kinds)
             )
         if self.width is not None and not self.width > 0:
-            raise ConfigError("the attribute's width must be positive", got=self.width, fix="mend it")
+            raise ConfigError(
+                "the attribute's width must be positive", got=self.width, fix="mend it"
+            )
         if self.pattern is None:
             return
         try:

@@ -166,7 +166,7 @@ def build_features(
             notices.extend(run.notices)
     if attributes is not None and columns:
         started = time.perf_counter()
-        encoded = attributes.fit(columns, catalog.warm).transform(columns)
+        encoded = attributes.fit(columns, catalog.warm | True).transform(columns)
         unusable = attributes.problems(columns)
         seconds = (time.perf_counter() - started) / max(1, len(encoded))
         for name, feature in encoded.items():
@@ -209,7 +209,7 @@ def _encode(
     task = bar.add_task(f"hashing {modality}", total=None)
 
     def start(total: int) -> None:
-        bar.update(task, description=f"encoding {modality}", total=total)
+        bar.update(task, description=f"encoding {modality}", total=total, visible=total > 0)
 
     return cache.encode(
         encoder, contents, on_start=start, on_advance=lambda count: bar.advance(task, count)

@@ -91,9 +91,7 @@ class ContentKernel:
                 "no warm item has any content",
                 fix="name text, image or attributes in data, or use a model without content",
             )
-        self.means = {
-            n: features[n].values[features[n].present & warm].mean(axis=0) for n in names
-        }
+        self.means = {n: features[n].values[features[n].present & warm].mean(axis=0) for n in names}
         rows = np.flatnonzero(warm)
         if len(rows) > self.config.landmarks:
             rng = np.random.default_rng(seed)
@@ -137,9 +135,7 @@ class ContentKernel:
         Adding them over modalities gives the (log) kernel, so each one's share can be shown.
         """
         left, right = self.unit(features), self.unit(others)
-        parts = {
-            n: self._weight(n) * (left[n].values @ right[n].values.T) for n in self.modalities
-        }
+        parts = {n: self._weight(n) * (left[n].values @ right[n].values.T) for n in self.modalities}
         if self.config.kind == "product":
             return {n: np.log1p(np.maximum(p, -0.999)) for n, p in parts.items()}
         return parts

@@ -128,4 +128,6 @@ def _strongest(matrix: sp.csr_matrix, k: int) -> sp.csr_matrix:
         data.append(values[order])
         indices.append(columns[order])
         indptr.append(indptr[-1] + len(order))
-    return sp.csr_matrix((np.concatenate(data), np.concatenate(indices), indptr), shape=matrix.shape)
+    return sp.csr_matrix(
+        (np.concatenate(data), np.concatenate(indices), indptr), shape=matrix.shape
+    )
