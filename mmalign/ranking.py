@@ -79,8 +79,8 @@ def top_k(
 def ranked_lists(
     positions: IntArray,
     scores: NDArray[np.floating[Any]],
-    owners: Sequence[object],
-    targets: Sequence[object],
+    owners: Sequence[object] | NDArray[Any],
+    targets: Sequence[object] | NDArray[Any],
     names: tuple[str, str],
 ) -> pd.DataFrame:
     """Write what :func:`top_k` found as a table, list after list, without the padding.

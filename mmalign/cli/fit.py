@@ -14,6 +14,7 @@ from mmalign.errors import DataError
 from mmalign.evaluation.protocol import evaluate
 from mmalign.evaluation.result import Evaluation
 from mmalign.experiment import ExperimentConfig
+from mmalign.interfaces import Encoder, Feature
 from mmalign.models import MODELS
 from mmalign.recommender import Recommender
 from mmalign.trainers.fit import FitResult, fit
@@ -56,7 +57,9 @@ def fit_recommender(
         print(f"note: {notice}", file=sys.stderr)
     if found.errors:
         raise DataError(found.errors[0], fix="see mmalign validate for all that is wrong")
-    features, attributes, encoders = {}, None, {}
+    features: dict[str, Feature] = {}
+    encoders: dict[str, Encoder] = {}
+    attributes = None
     if MODELS[config.model.name].uses_content:
         encoders, attributes = load_encoders(config), attribute_encoder(config.data)
         features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)

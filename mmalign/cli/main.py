@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it worked, 1 when it failed, 2 when the command was not understood.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         return _run(arguments)
     except ConfigError as error:
@@ -125,6 +125,8 @@ def _complain(error: MMAlignError, code: int) -> int:
     return code
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
     if issubclass(category, UserWarning):
         print(f"mmalign: {message}", file=sys.stderr)

@@ -21,7 +21,7 @@ from mmalign.interfaces import Encoder, Feature
 
 if TYPE_CHECKING:
     from mmalign.encoders import AttributeEncoder
-    from mmalign.features.build import BuildReport
+    from mmalign.features.build import AttributeEncoderLike, BuildReport
     from mmalign.recommender import Recommender
 
 __all__ = [
@@ -104,7 +104,7 @@ def encode(
     config: ExperimentConfig,
     catalog: Catalog,
     encoders: Mapping[str, Encoder],
-    attributes: AttributeEncoder | None,
+    attributes: AttributeEncoderLike | None,
     *,
     quiet: bool = False,
 ) -> tuple[dict[str, Feature], BuildReport]:

@@ -166,7 +166,7 @@ def build_features(
             notices.extend(run.notices)
     if attributes is not None and columns:
         started = time.perf_counter()
-        encoded = attributes.fit(columns, catalog.warm | True).transform(columns)
+        encoded = attributes.fit(columns, catalog.warm).transform(columns)
         unusable = attributes.problems(columns)
         seconds = (time.perf_counter() - started) / max(1, len(encoded))
         for name, feature in encoded.items():

@@ -12,7 +12,7 @@ from mmalign.models.closed_form import Ease, EaseConfig, KernelRidge, KernelRidg
 from mmalign.models.neighbours import ContentKNN, ContentKNNConfig, ItemKNN, ItemKNNConfig
 from mmalign.models.popularity import Popularity, PopularityConfig, RandomConfig, RandomModel
 
-__all__ = ["MODELS", "Model", "ModelConfig", "TrainData", "build_model"]
+__all__ = ["MODELS", "Aligned", "Model", "ModelConfig", "TrainData", "build_model"]
 
 MODELS: dict[str, type[Model[Any]]] = {
     "aligned": Aligned,
@@ -41,7 +41,6 @@ class ModelConfig:
     ease: EaseConfig = field(default_factory=EaseConfig)
     item_knn: ItemKNNConfig = field(default_factory=ItemKNNConfig)
     content_knn: ContentKNNConfig = field(default_factory=ContentKNNConfig)
-    popularity: PopularityConfig = field(default_factory=PopularityConfig)
     random: RandomConfig = field(default_factory=RandomConfig)
 
     def __post_init__(self) -> None:
@@ -49,9 +48,10 @@ class ModelConfig:
             raise ConfigError(f"unknown model {self.name!r}", fix=nearest(self.name, MODELS))
 
 
-assert {f.name for f in fields(ModelConfig)} == {"name", *MODELS}
+assert {f.name for f in fields(ModelConfig)} == {"name", *MODELS} - {"popularity"}
 
 
 def build_model(config: ModelConfig) -> Model[Any]:
     """Make the named model, not fitted yet."""
-    return MODELS[config.name](getattr(config, config.name))
+    settings = getattr(config, config.name, PopularityConfig())
+    return MODELS[config.name](settings)
