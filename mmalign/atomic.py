@@ -41,6 +41,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield part
         for file in part.rglob("*"):
             if file.is_file():
+                file.chmod(0o666 & ~_umask())  # safetensors makes files private
                 _sync(file)
         _swap(part, target)
     except OSError as error:
@@ -70,6 +71,12 @@ def _swap(part: Path, target: Path) -> None:
     os.rename(part, target)
     shutil.rmtree(aside, ignore_errors=True)
     _sync(target.parent)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 def _sync(path: Path) -> None:

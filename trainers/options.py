@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Trainer
 
 from mmalign.config import from_dict, load_yaml, merge, parse_overrides
@@ -87,7 +87,7 @@ def _parser() -> ArgumentParser:
         epilog="example: mmalign fit --config configs/movies.yaml --data.path DIR --output ART",
         exit_on_error=False,
     )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file; may be repeated")
+    parser.add_argument("--config", action="config", help="YAML file; may be repeated")
     parser.add_argument("--output", type=str, default=None, help="folder of the artefact")
     parser.add_argument("--ckpt_path", type=str, default=None, help="checkpoint to resume from")
     parser.add_class_arguments(ExperimentConfig, None, skip={"trainer"}, fail_untyped=False)

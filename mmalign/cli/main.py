@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it worked, 1 when it failed, 2 when the command was not understood.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.showwarning = _show_warning
     try:
         return _run(arguments)
     except ConfigError as error:

@@ -34,7 +34,9 @@ def recommend(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
     parser.add_argument("--filter", help="condition on item columns, such as 'price < 20'")
     parser.add_argument("--output", metavar="FILE", help=".parquet, .csv or .jsonl")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.epilog = "example:\n  mmalign recommend ART --users all --candidates cold -k 20 --output recs.parquet"
+    parser.epilog = (
+        "example:\n  mmalign recommend ART --users all --candidates cold -k 20 --output recs.csv"
+    )
 
     def run(options: argparse.Namespace) -> int:
         recommender = Recommender.from_pretrained(options.artefact)

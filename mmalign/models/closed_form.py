@@ -129,6 +129,6 @@ def ease_weights(matrix: sp.csr_matrix, l2: float) -> FloatArray:
     gram = (matrix.T @ matrix).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += l2
     inverse = scipy.linalg.inv(gram, overwrite_a=True, assume_a="pos")
-    weights = -inverse / np.diag(inverse)
+    weights: FloatArray = (-inverse / np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(weights, 0)
-    return weights.astype(np.float32)
+    return weights

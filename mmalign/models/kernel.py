@@ -179,7 +179,7 @@ class ContentModel(Model[C]):
     """
 
     uses_content: ClassVar[bool] = True
-    learned = ("warm", "content")
+    learned: ClassVar[tuple[str, ...]] = ("warm", "content")
     kernel: ContentKernel
     content: FloatArray
 

@@ -39,11 +39,13 @@ class _ItemItem(Model[C]):
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """Sum the weights from the history's items to each candidate."""
         full = (sp.csr_matrix(history) @ self.weights).tocsc()[:, items]
-        return full.toarray().astype(np.float32)
+        scores: FloatArray = full.toarray().astype(np.float32)
+        return scores
 
     def item_vectors(self) -> FloatArray:
         """``[I, I]``: the weights that point to each item."""
-        return self.weights.T.toarray().astype(np.float32)
+        vectors: FloatArray = self.weights.T.toarray().astype(np.float32)
+        return vectors
 
     def _append(self, features: Features, count: int) -> None:
         self.weights.resize((len(self.warm), len(self.warm)))
@@ -63,7 +65,7 @@ class _ItemItem(Model[C]):
 
 
 class ItemKNN(_ItemItem[ItemKNNConfig]):
-    """Item-based nearest neighbours, shrunk cosine (Sarwar et al. 2001; Deshpande and Karypis 2004)."""
+    """Item-based nearest neighbours by shrunk cosine (Deshpande and Karypis 2004, TOIS 22(1))."""
 
     def fit(self, data: TrainData) -> Self:
         """Keep each item's strongest co-interaction cosines."""

@@ -51,7 +51,7 @@ class RandomConfig:
 
 
 class RandomModel(Model[RandomConfig]):
-    """Rank at random, but the same way each time a user's history is seen: the floor of every table."""
+    """Rank at random, the same way each time a history is seen: the floor of every table."""
 
     serves_cold: ClassVar[bool] = True
 

@@ -10,13 +10,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from mmalign import artefact
 from mmalign.data.catalog import Catalog, find_rows
 from mmalign.data.condition import Condition
 from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.experiment import ExperimentConfig
-from mmalign.explanation import Explanation, explain
 from mmalign.interfaces import (
     ITEM_ID,
     SLICES,
@@ -30,7 +29,9 @@ from mmalign.interfaces import (
 from mmalign.models import Model
 from mmalign.models.calibration import Calibration, standardise
 from mmalign.ranking import ranked_lists, top_k
-from mmalign.row_order import CatalogOrder
+from mmalign.recommender import artefact
+from mmalign.recommender.explanation import Explanation, explain
+from mmalign.recommender.row_order import CatalogOrder
 
 __all__ = ["Recommender"]
 
@@ -117,9 +118,10 @@ class Recommender:
         return artefact.push(self, repo_id, private=private, token=token)
 
     @property
-    def item_ids(self) -> np.ndarray[Any, np.dtype[np.object_]]:
+    def item_ids(self) -> NDArray[np.object_]:
         """``[I]`` ids in row order."""
-        return self.items[ITEM_ID].to_numpy(dtype=object)
+        ids: NDArray[np.object_] = self.items[ITEM_ID].to_numpy(dtype=object)
+        return ids
 
     @property
     def warm(self) -> BoolArray:
@@ -310,7 +312,8 @@ class Recommender:
                 )
             return np.arange(len(self.user_ids))
         index = pd.Index(self.user_ids)
-        return index.get_indexer([str(u) for u in users]).astype(np.int64)
+        rows: IntArray = index.get_indexer([str(u) for u in users]).astype(np.int64)
+        return rows
 
     def _history(self, rows: IntArray, splits: Sequence[str]) -> sp.csr_matrix:
         """``[B, I]`` interactions of some splits; an unknown user has none."""
@@ -342,7 +345,7 @@ class Recommender:
         counts = self.seen["train"].getnnz(axis=0).astype(np.float32)[None]
         predicted = self.score(everybody, np.arange(len(self.items)))
         known = standardise(np.log1p(counts), self.warm)
-        return np.where(self.warm, known[0], predicted[0]).astype(np.float32)
+        return np.asarray(np.where(self.warm, known[0], predicted[0]), np.float32)
 
     def _candidates(self, candidates: str, filter: Filter | None) -> IntArray:
         kinds = {"warm": self.warm, "cold": ~self.warm, "all": np.ones_like(self.warm)}

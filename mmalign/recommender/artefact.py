@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mmalign import model_card
 from mmalign.atomic import recover, whole_folder
 from mmalign.config import from_dict, to_dict
 from mmalign.errors import ArtefactError, ConfigError
@@ -39,6 +38,7 @@ from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import USER_ID, Feature
 from mmalign.models import build_model
 from mmalign.models.calibration import Calibration
+from mmalign.recommender import model_card
 
 if TYPE_CHECKING:
     from mmalign.recommender import Recommender
@@ -77,7 +77,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise ArtefactError(
             "this artefact has another format version",
             got=stored.get("format"),
-            fix=f"this mmalign reads version {FORMAT}: install the mmalign that wrote it, or fit anew",
+            fix=f"this mmalign reads version {FORMAT}: install the one that wrote it, or fit anew",
         )
     try:
         config = from_dict(ExperimentConfig, stored["experiment"])
