@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
 from mmalign.config import from_dict, to_dict
@@ -27,7 +28,8 @@ Kind = Literal["category", "multi", "number", "date"]
 Columns = Mapping[str, "pd.Series[Any] | Sequence[Any]"]
 
 _MAX_BUMPS = 512
-_DEFAULT_BUMPS = 12  # across the middle nine tenths of the train values
+_DEFAULT_WIDTHS = {"laplace": 6, "gauss": 12}  # across the middle nine tenths of train values
+_STEPS_PER_WIDTH = 8  # grid of the Laplace features
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,17 @@ class AttributeSpec:
     Attributes:
         kind: ``category`` (one label), ``multi`` (labels in a list or split by ``|``), ``number``,
             or ``date`` (anything pandas reads as a date; bare numbers are Unix seconds).
-        width: Distance of the bumps of a number, in its unit (days for a date); by default a
-            twelfth of the range from the 5th to the 95th percentile.
+        width: How far a number reaches, in its unit (days for a date); by default a sixth of the
+            range from the 5th to the 95th percentile, or a twelfth for ``gauss``.
+        shape: What of two numbers ``d`` apart is alike: ``laplace`` features have the inner
+            product ``exp(-d / width)``; ``gauss`` features are the number itself and bumps
+            ``exp(-(d / width)^2)`` around centres every ``width``.
         max_labels: Most frequent labels that are kept.
     """
 
     kind: Kind
     width: float | None = None
+    shape: Literal["laplace", "gauss"] = "laplace"
     max_labels: int = 512
 
     def __post_init__(self) -> None:
@@ -79,15 +85,19 @@ class _Numbers:
     mean: float
     scale: float
     width: float
+    shape: Literal["laplace", "gauss"]
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        steps = int(np.ceil((self.high - self.low) / self.width - 1e-9))
-        return np.asarray(self.low + self.width * np.arange(steps + 1), np.float64)
+        step = self.width
+        if self.shape == "laplace":
+            step = max(self.width / _STEPS_PER_WIDTH, (self.high - self.low) / (_MAX_BUMPS / 2))
+        steps = int(np.ceil((self.high - self.low) / step - 1e-9))
+        return np.asarray(self.low + step * np.arange(steps + 1), np.float64)
 
     @property
     def dim(self) -> int:
-        return 1 + len(self.centres) if self.width else 1
+        return int(self.shape == "gauss") + len(self.centres) if self.width else 1
 
 
 class AttributeEncoder:
@@ -95,10 +105,10 @@ class AttributeEncoder:
 
     * ``category`` and ``multi``: one column per label that a fitted row has. Labels never seen
       are ignored; a row with none left is absent.
-    * ``number`` and ``date``: the standardised value, then bumps
-      :math:`\exp(-((x-c)/w)^2)` at centres ``c`` every ``w``. Neighbouring values overlap, so
-      that a linear or kernel model can follow any smooth curve. Values are first brought into
-      the range of the fitted rows (1st to 99th percentile): an outlier is an extreme, no more.
+    * ``number`` and ``date``: smooth features, see :class:`AttributeSpec`. Neighbouring values
+      overlap, so that a linear or kernel model can follow any curve. Values are first brought
+      into the range of the fitted rows (1st to 99th percentile): an outlier is an extreme, no
+      more.
 
     A missing value (None, NaN, empty) makes the row absent: zero, ``present`` False.
 
@@ -143,7 +153,7 @@ class AttributeEncoder:
                 learned[name] = _learn_labels(read_labels(values, spec.kind), spec.max_labels)
             else:
                 numbers, _ = read_numbers(values, spec.kind)
-                learned[name] = _learn_numbers(numbers, spec.width, name)
+                learned[name] = _learn_numbers(numbers, spec, name)
         self._learned = learned
         return self
 
@@ -239,22 +249,26 @@ def _encode_labels(labels: list[tuple[str, ...]], learned: _Labels) -> Feature:
     return Feature(values, np.asarray(values.any(axis=1)))
 
 
-def _learn_numbers(numbers: NDArray[np.float64], width: float | None, name: str) -> _Numbers:
+def _learn_numbers(numbers: NDArray[np.float64], spec: AttributeSpec, name: str) -> _Numbers:
     usable = numbers[~np.isnan(numbers)]
     if not len(usable):
-        return _Numbers(0.0, 0.0, 0.0, 1.0, 0.0)
+        return _Numbers(0.0, 0.0, 0.0, 1.0, 0.0, spec.shape)
     low, p5, p95, high = (float(x) for x in np.percentile(usable, [1, 5, 95, 99]))
+    width = spec.width
     if width is None:
-        # The second bound keeps the number of bumps small when the tails are long.
-        width = max((p95 - p5) / _DEFAULT_BUMPS, (high - low) / (4 * _DEFAULT_BUMPS)) or 1.0
-    if (high - low) / width > _MAX_BUMPS:
-        raise EncoderError(
-            f"attribute {name!r} would get more than {_MAX_BUMPS} bumps",
-            got=width,
-            fix=f"pass a width of {(high - low) / _MAX_BUMPS:.3g} or more",
-        )
+        # The second bound keeps the number of columns small when the tails are long.
+        parts = _DEFAULT_WIDTHS[spec.shape]
+        width = max((p95 - p5) / parts, (high - low) / (4 * parts)) or 1.0
     scaler = StandardScaler().fit(np.clip(usable, low, high)[:, None])
-    return _Numbers(low, high, float(scaler.mean_[0]), float(scaler.scale_[0]), float(width))
+    mean, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
+    learned = _Numbers(low, high, mean, scale, float(width), spec.shape)
+    if learned.dim > _MAX_BUMPS:
+        raise EncoderError(
+            f"attribute {name!r} would get more than {_MAX_BUMPS} columns",
+            got=width,
+            fix=f"pass a width of {width * learned.dim / _MAX_BUMPS:.3g} or more",
+        )
+    return learned
 
 
 def _encode_numbers(numbers: NDArray[np.float64], learned: _Numbers) -> Feature:
@@ -262,11 +276,25 @@ def _encode_numbers(numbers: NDArray[np.float64], learned: _Numbers) -> Feature:
         return _absent(len(numbers), learned.dim)
     present = ~np.isnan(numbers)
     clipped = np.clip(numbers, learned.low, learned.high)[:, None]
-    standardised = (clipped - learned.mean) / learned.scale
-    bumps = np.exp(-(((clipped - learned.centres) / learned.width) ** 2))
-    values = np.hstack([standardised, bumps]).astype(np.float32)
+    distance = np.abs(clipped - learned.centres) / learned.width
+    if learned.shape == "laplace":
+        values = _laplace(distance, learned)
+    else:
+        standardised = (clipped - learned.mean) / learned.scale
+        values = np.hstack([standardised, np.exp(-(distance**2))])
+    values = values.astype(np.float32)
     values[~present] = 0.0
     return Feature(values, present)
+
+
+def _laplace(distance: NDArray[np.float64], learned: _Numbers) -> NDArray[np.float64]:
+    """Coordinates whose inner product on the grid is the Laplace kernel: whiten by its root."""
+    centres = learned.centres
+    kernel = np.exp(-np.abs(centres[:, None] - centres) / learned.width)
+    root = np.linalg.cholesky(kernel)
+    similar = np.exp(-np.nan_to_num(distance, nan=np.inf))
+    whitened: NDArray[np.float64] = solve_triangular(root, similar.T, lower=True).T
+    return whitened
 
 
 def _absent(rows: int, dim: int) -> Feature:

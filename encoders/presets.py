@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from mmalign.config import from_dict, load_yaml, to_dict
-from mmalign.encoders.resolve import PackageConfig, resolve
+from mmalign.encoders.lazy import LazyEncoder
+from mmalign.encoders.resolve import PackageConfig, Source, resolve
 from mmalign.encoders.runtime import fingerprint, pick_device
 from mmalign.errors import ConfigError, EncoderError, MMAlignError, nearest
 from mmalign.interfaces import Encoder
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["PackageConfig", "PresetConfig", "available_presets", "load_encoder", "read_preset"]
 
@@ -118,7 +123,11 @@ def read_preset(name_or_path: str | Path) -> PresetConfig:
 
 
 def load_encoder(
-    name_or_path: str | Path, *, device: str = "auto", batch_size: int | None = None
+    name_or_path: str | Path,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    dim: int | None = None,
 ) -> Encoder:
     """Load a frozen encoder.
 
@@ -128,6 +137,8 @@ def load_encoder(
         name_or_path: See :func:`read_preset`.
         device: A torch device, or ``auto`` for the first of cuda, mps, cpu.
         batch_size: Items per forward pass; by default the preset's.
+        dim: Length of its rows where that is known: then the model is not loaded before there
+            is something to encode, which takes no time when all is cached.
 
     Raises:
         EncoderError: No weights were found (the message says what was tried and what to
@@ -140,14 +151,27 @@ def load_encoder(
     torch_device = pick_device(device)
     source = resolve(preset)
     digest = fingerprint(source, preset.behaviour())
+    load = partial(_load, preset, source, digest, torch_device)
+    if dim is None:
+        return load()
+    return LazyEncoder(
+        load,
+        modality=preset.modality,
+        dim=dim,
+        fingerprint=digest,
+        batch_size=preset.batch_size,
+    )
+
+
+def _load(preset: PresetConfig, source: Source, digest: str, device: torch.device) -> Encoder:
     try:
         if preset.modality == "text":
             from mmalign.encoders.text import TextEncoder
 
-            return TextEncoder.load(preset, source, digest, torch_device)
+            return TextEncoder.load(preset, source, digest, device)
         from mmalign.encoders.image import ImageEncoder
 
-        return ImageEncoder.load(preset, source, digest, torch_device)
+        return ImageEncoder.load(preset, source, digest, device)
     except MMAlignError:
         raise
     except Exception as error:

@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,7 +93,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("config file not found", got=str(path), fix="check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:
         raise ConfigError(f"cannot read {path}", got=str(error), fix="mend the YAML") from None
     if values is None:
         return {}
@@ -103,6 +104,12 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """Parse ``--a.b value`` and ``--a.b=value`` into a nested mapping; values are YAML.
+
+    A value that itself starts with ``--`` needs the form with ``=``.
+
+    Raises:
+        ConfigError: An argument is no option, an option has no value, or it sets a key below a
+            value, as ``--data x --data.path y`` does.
 
     Example:
         >>> parse_overrides(["--data.path", "shop", "--seed=3"])
@@ -118,17 +125,21 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             )
         name, equals, text = option[2:].partition("=")
         if not equals:
-            if not rest:
+            if not rest or rest[0].startswith("--"):
                 raise ConfigError(f"option --{name} has no value", fix=f"write --{name} VALUE")
             text = rest.pop(0)
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # such as 2024-13-01, no date
             value = text
         section = nested
         *parents, leaf = name.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigError(
+                    f"--{name} sets a key below a value", got=section, fix="give one of the two"
+                )
         section[leaf] = value
     return nested
 
@@ -202,8 +213,8 @@ def _coerce_scalar(hint: Any, value: Any, path: str) -> Any:
             pass
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value)
-    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
+    if hint is str and isinstance(value, (int, float, date)) and not isinstance(value, bool):
+        return str(value)  # an id that looks like a number, a day that YAML made a date
     if isinstance(hint, type) and isinstance(value, hint):
         if hint is int and isinstance(value, bool):
             raise ConfigError(f"{path} must be of type int", got=value, fix="write a number")

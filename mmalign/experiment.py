@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmalign.data.config import DataConfig
+from mmalign.errors import ConfigError, nearest
 from mmalign.models import ModelConfig
 
 __all__ = ["EvaluationConfig", "ExperimentConfig", "TrainingConfig"]
@@ -20,10 +21,17 @@ class TrainingConfig:
         monitor: Logged metric, higher is better, for early stopping and the checkpoint; the
             default is the harmonic mean of NDCG@20 over the warm, cold and all slices.
         patience: Validations without an improvement before training stops.
+
+    Raises:
+        ConfigError: ``patience`` is below 1.
     """
 
     monitor: str = "valid/ndcg@20"
     patience: int = 10
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ConfigError("training.patience must be 1 or more", got=self.patience, fix="try 5")
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,23 @@ class EvaluationConfig:
     Attributes:
         ks: Cut-offs of Recall and NDCG.
         exclude_seen: Splits whose rows are taken out of a user's candidates.
+
+    Raises:
+        ConfigError: A cut-off is below 1, or ``exclude_seen`` names anything but train and valid.
     """
 
     ks: tuple[int, ...] = (10, 20)
     exclude_seen: tuple[str, ...] = ("train", "valid")
+
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1:
+            raise ConfigError("evaluation.ks must be 1 or more", got=self.ks, fix="write [10, 20]")
+        for name in self.exclude_seen:
+            if name not in ("train", "valid"):
+                raise ConfigError(
+                    f"evaluation.exclude_seen cannot name {name!r}",
+                    fix=nearest(name, ("train", "valid")),
+                )
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,11 @@ class Feature:
 
 
 Features = Mapping[str, Feature]
-"""Modality name (``text``, ``image``, an attribute's name) to its feature."""
+"""Modality to its feature.
+
+A modality is ``text`` (all text columns joined), ``text.<column>`` (one alone), ``image``, or the
+name of an attribute.
+"""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "open_clip": {"encoders", "doctor"},
     "timm": {"encoders", "doctor"},
     "datasets": {"data"},
-    "huggingface_hub": {"encoders", "recommender"},
+    "huggingface_hub": {"data", "encoders", "recommender"},
 }
 
 

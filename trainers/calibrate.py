@@ -24,6 +24,8 @@ SCALES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 SHIFTS = tuple(np.arange(-6, 7) / 4)
 RIDGE_SCALE = 4.0
 MAX_USERS = 2000
+MAX_SCORES = 10_000_000
+"""Users times items: what bounds time and memory for a large catalogue."""
 
 
 def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) -> Calibration:
@@ -31,7 +33,8 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
 
     Args:
         model: Fitted.
-        catalog: Its valid rows are read, of at most 2,000 users drawn under the seed.
+        catalog: Its valid rows are read, of at most 2,000 users drawn under the seed; of fewer
+            where the items are many.
         seed: Of that draw.
 
     Returns:
@@ -83,7 +86,8 @@ class _Ranked:
 
     @classmethod
     def of(cls, model: Model[Any], part: Slice, seed: int) -> _Ranked:
-        chosen = np.random.default_rng(seed).permutation(len(part.users))[:MAX_USERS]
+        count = min(MAX_USERS, max(1, MAX_SCORES // len(model.warm)))
+        chosen = np.random.default_rng(seed).permutation(len(part.users))[:count]
         scores = model.components(part.history[chosen])
         standard = {
             name: standardise(raw, model.warm)[:, part.candidates] for name, raw in scores.items()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mmalign.interfaces import IntArray
 from mmalign.models.base import TrainData
@@ -18,12 +19,14 @@ __all__ = ["UserDataModule"]
 class UserDataModule(LightningDataModule):
     """Serves the rows of users with a train interaction, shuffled under the seed.
 
-    Under DDP each process has its own share of the users.
+    Each user comes once per epoch, to one process. All processes take the same number of steps,
+    and all batches of an epoch have the same size but for one user: no step rests on a few
+    users that were left over.
 
     Args:
         data: Train interactions.
-        batch_size: Users per step.
-        seed: Of the order.
+        batch_size: Most users per step and process.
+        seed: Of the order, together with the epoch.
     """
 
     def __init__(self, data: TrainData, *, batch_size: int, seed: int) -> None:
@@ -33,18 +36,39 @@ class UserDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches ``[B]`` of user rows."""
-        rows = _Rows(self.users)
         processes = 1 if self.trainer is None else self.trainer.world_size
-        rank = 0 if self.trainer is None else self.trainer.global_rank
-        # Lightning calls set_epoch, so a resumed run sees the order that an unbroken one sees.
-        sampler: DistributedSampler[Tensor] = DistributedSampler(
-            rows, num_replicas=processes, rank=rank, shuffle=True, seed=self._seed
-        )
-        return DataLoader(rows, self._batch_size, sampler=sampler, num_workers=0)
+        process = 0 if self.trainer is None else self.trainer.global_rank
+        batches = _Batches(len(self.users), self._batch_size, self._seed, process, processes)
+        return DataLoader(_Rows(self.users), batch_size=None, sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """One empty step: validation ranks all users at once, see ``AlignedModule``."""
-        return DataLoader(_Rows(np.zeros(1, np.int64)), 1, num_workers=0)
+        return DataLoader(_Rows(np.zeros(1, np.int64)), batch_size=None)
+
+
+class _Batches(Sampler[IntArray]):
+    """Positions of one process, a batch at a time.
+
+    Lightning calls ``set_epoch``, so a resumed run sees the order that an unbroken one sees.
+    """
+
+    def __init__(self, count: int, size: int, seed: int, process: int, processes: int) -> None:
+        self._count, self._seed, self._epoch = count, seed, 0
+        self._process, self._processes = process, processes
+        self._steps = -(-count // (size * processes))
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[IntArray]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._count)
+        parts = np.array_split(order, self._steps * self._processes)
+        for part in parts[self._process :: self._processes]:
+            # With fewer users than processes somebody must come twice.
+            yield part if len(part) else order[:1]
 
 
 class _Rows(Dataset[Tensor]):
@@ -54,5 +78,5 @@ class _Rows(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: IntArray | int) -> Tensor:
         return self.rows[index]

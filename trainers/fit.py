@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmalign.data.catalog import Catalog
+from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Features
 from mmalign.models import Aligned, Model, TrainData, build_model
@@ -55,12 +58,21 @@ def fit(
         progress: Whether to show a bar.
 
     Raises:
+        ConfigError: There is a checkpoint to resume from, and nothing that is trained.
         MMAlignError: As the model, the trainer or the data say.
     """
     seconds: dict[str, float] = {}
+    model = build_model(config.model)
+    if resume is not None and not isinstance(model, Aligned):
+        raise ConfigError(
+            f"model {config.model.name!r} is not trained step by step",
+            got=resume,
+            fix="leave --ckpt_path out",
+        )
     data = TrainData(catalog.matrix("train"), features)
     with _Clock(seconds, "fit"):
-        model = _prepare(config, data)
+        torch.manual_seed(config.seed)
+        model.fit(data)
     curve: list[CurvePoint] = []
     if isinstance(model, Aligned):
         with _Clock(seconds, "train"):
@@ -78,13 +90,6 @@ def fit(
     with _Clock(seconds, "calibrate"):
         calibration = choose_calibration(model, catalog, seed=config.seed)
     return FitResult(model, calibration, curve, seconds)
-
-
-def _prepare(config: ExperimentConfig, data: TrainData) -> Model[Any]:
-    import torch
-
-    torch.manual_seed(config.seed)
-    return build_model(config.model).fit(data)
 
 
 class _Clock:

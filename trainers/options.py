@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 
-from mmalign.config import from_dict, load_yaml, merge, parse_overrides
+from mmalign.config import from_dict, load_yaml, merge, parse_overrides, to_dict
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
 
-__all__ = ["FitOptions", "check_trainer", "parse_fit"]
+__all__ = ["TRAINER_DEFAULTS", "FitOptions", "check_trainer", "parse_fit"]
 
-OURS = {"self", "logger", "callbacks"}
-FLAGS = ("print_config", "help", "output", "ckpt_path", "config")
+TRAINER_DEFAULTS: Mapping[str, Any] = {
+    "max_epochs": 300,
+    "check_val_every_n_epoch": 10,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    "enable_model_summary": False,
+}
+"""Arguments of ``lightning.Trainer`` where a network here wants other defaults."""
+
+_OURS = {"self", "logger", "callbacks"}
+_PARAMETERS = {
+    name: parameter
+    for name, parameter in inspect.signature(Trainer.__init__).parameters.items()
+    if name not in _OURS
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class FitOptions:
     """What ``mmalign fit`` was told.
 
     Attributes:
-        config: The experiment; ``trainer`` holds what differs from Lightning's defaults.
+        config: The experiment; ``trainer`` holds what differs from the defaults.
         output: Folder of the artefact.
         ckpt_path: A checkpoint to resume from.
     """
@@ -39,33 +54,37 @@ class FitOptions:
 def parse_fit(arguments: list[str]) -> FitOptions | None:
     """Parse options as LightningCLI does: ``--config``, dotted keys, ``--print_config``.
 
+    Config files are laid over each other and the command line over them, as in every other
+    command. What ``--print_config`` prints is a config file.
+
     Returns:
-        The options, or None after ``--print_config``.
+        The options, or None after ``--help`` or ``--print_config``.
 
     Raises:
-        ConfigError: An unknown key, with the nearest valid one, or a value of the wrong type.
+        ConfigError: An unknown key, with the nearest valid one, a value of the wrong type, or no
+            ``--output``.
     """
-    _check_keys(arguments)
     parser = _parser()
-    try:
-        parsed = parser.parse_args(arguments)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            return None
-        raise
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
-        first = " ".join(str(error).split())
-        raise ConfigError(
-            f"cannot read the options, {first}", fix="see mmalign fit --help"
-        ) from None
-    if not parsed.output:
+    if {"-h", "--help"} & set(arguments):
+        parser.print_help()
+        return None
+    files, given = _split(arguments)
+    values: dict[str, Any] = {}
+    for file in files:
+        values = merge(values, load_yaml(file))
+    values = merge(values, parse_overrides([a for a in given if a != "--print_config"]))
+    output, resume = values.pop("output", None), values.pop("ckpt_path", None)
+    trainer = _checked_trainer(parser, values.pop("trainer", None) or {})
+    _check_sections(values)
+    config = from_dict(ExperimentConfig, {**values, "trainer": trainer})
+    if "--print_config" in given:
+        shown = {"output": output, "ckpt_path": resume, **to_dict(config)}
+        shown["trainer"] = parser.parse_object({"trainer": trainer}).trainer.as_dict()
+        print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), end="")
+        return None
+    if output is None:
         raise ConfigError("fit needs a place for the artefact", fix="add --output FOLDER")
-    values = parsed.as_dict()
-    output, resume = str(values.pop("output")), values.pop("ckpt_path")
-    for key in ("config", "print_config"):
-        values.pop(key, None)
-    values["trainer"] = _chosen(values["trainer"])
-    return FitOptions(from_dict(ExperimentConfig, values), output, resume)
+    return FitOptions(config, str(output), None if resume is None else str(resume))
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:
@@ -74,10 +93,9 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It has no such argument, or mmalign sets it itself.
     """
-    valid = set(inspect.signature(Trainer.__init__).parameters) - OURS
     for name in options:
-        if name not in valid:
-            raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, valid))
+        if name not in _PARAMETERS:
+            raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, _PARAMETERS))
 
 
 def _parser() -> ArgumentParser:
@@ -92,27 +110,54 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--ckpt_path", type=str, default=None, help="checkpoint to resume from")
     parser.add_class_arguments(ExperimentConfig, None, skip={"trainer"}, fail_untyped=False)
     parser.add_class_arguments(
-        Trainer, "trainer", skip=OURS - {"self"}, fail_untyped=False, instantiate=False
+        Trainer, "trainer", skip=_OURS - {"self"}, fail_untyped=False, instantiate=False
     )
+    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     return parser
 
 
-def _check_keys(arguments: list[str]) -> None:
-    """Find an unknown key before jsonargparse does: its message names no alternative."""
-    values: dict[str, Any] = {}
-    options = [a for a in arguments if a.split("=")[0] not in ("--print_config", "--help", "-h")]
-    given = parse_overrides(options)
-    for name in (given.pop("config", None),):
-        if name is not None:
-            values = load_yaml(str(name))
-    for flag in FLAGS:
-        given.pop(flag, None)
-    values = merge(values, given)
-    check_trainer(values.get("trainer") or {})
-    from_dict(ExperimentConfig, values)
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part ``--config FILE`` and ``--config=FILE`` from all else."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    try:
+        known, given = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error), fix="write --config FILE") from None
+    return known.config, given
 
 
-def _chosen(trainer: Namespace | Mapping[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(Trainer.__init__).parameters
-    plain = dict(trainer) if isinstance(trainer, Mapping) else trainer.as_dict()
-    return {k: v for k, v in plain.items() if v != parameters[k].default}
+def _check_sections(values: Mapping[str, Any]) -> None:
+    sections = {f.name for f in fields(ExperimentConfig)}
+    for name in values:
+        if name not in sections:
+            choices = {*sections, "config", "output", "ckpt_path", "print_config"}
+            raise ConfigError(f"unknown key {name!r}", fix=nearest(name, choices))
+
+
+def _checked_trainer(parser: ArgumentParser, trainer: Any) -> dict[str, Any]:
+    """Arguments for ``lightning.Trainer`` that have its types and differ from the defaults."""
+    if not isinstance(trainer, Mapping):
+        raise ConfigError("trainer must be a mapping", got=trainer, fix="write key: value lines")
+    check_trainer(trainer)
+    try:
+        parsed = parser.parse_object({"trainer": dict(trainer)}).trainer.as_dict()
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise _wrong_type(error, trainer) from None
+    return {
+        name: value
+        for name, value in parsed.items()
+        if value != TRAINER_DEFAULTS.get(name, _PARAMETERS[name].default)
+    }
+
+
+def _wrong_type(error: Exception, trainer: Mapping[str, Any]) -> ConfigError:
+    named = re.search(r'key "trainer\.(\w+)', str(error))
+    if named is None or named[1] not in trainer:
+        return ConfigError("trainer cannot be read", got=str(error), fix="see mmalign fit --help")
+    kind = str(_PARAMETERS[named[1]].annotation).replace("typing.", "")
+    return ConfigError(
+        f"trainer.{named[1]} has a value of the wrong type",
+        got=trainer[named[1]],
+        fix=f"it takes {kind}",
+    )

@@ -10,11 +10,12 @@ from mmalign.cli.setup import (
     attribute_encoder,
     encode,
     load_encoders,
-    print_json,
     read_config,
 )
+from mmalign.cli.tables import print_json
 from mmalign.data.audit import audit
 from mmalign.data.catalog import Catalog
+from mmalign.errors import DataError
 
 __all__ = ["COMMANDS"]
 
@@ -28,13 +29,16 @@ def validate(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(options: argparse.Namespace) -> int:
-        config = read_config(options.config, options.overrides)
-        found = audit(Catalog.read(config.data))
+        found = audit(Catalog.read(read_config(options).data))
         if options.json:
             print_json(found.to_dict())
         else:
             print("\n".join(found.lines()))
-        return 0 if found.ok and not (options.strict and found.warnings) else 1
+        wrong = (*found.errors, *(found.warnings if options.strict else ()))
+        if wrong:
+            more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise DataError(f"{wrong[0]}{more}")
+        return 0
 
     return run
 
@@ -45,7 +49,7 @@ def encode_items(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
     def run(options: argparse.Namespace) -> int:
-        config = read_config(options.config, options.overrides)
+        config = read_config(options)
         catalog = Catalog.read(config.data)
         encoders, attributes = load_encoders(config), attribute_encoder(config.data)
         _, report = encode(config, catalog, encoders, attributes, quiet=options.json)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mmalign.cli.setup import print_json
+from mmalign.cli.setup import refuse_overrides
+from mmalign.cli.tables import print_json
 
 __all__ = ["COMMANDS"]
 
@@ -35,6 +36,7 @@ def doctor(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], in
     parser.epilog = "example:\n  mmalign doctor"
 
     def run(options: argparse.Namespace) -> int:
+        refuse_overrides(options)
         found = {"versions": _versions(), "devices": _devices(), "encoders": _encoders()}
         if options.json:
             print_json(found)

@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 
 from rich.console import Console
 
-from mmalign.cli.setup import catalog_of, print_json
+from mmalign.cli.setup import add_config_option, config_over
+from mmalign.cli.tables import print_json
+from mmalign.data.catalog import Catalog
 from mmalign.evaluation.protocol import evaluate
 from mmalign.evaluation.report import rich_table
+from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "seen_splits"]
 
 
 def evaluate_artefact(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
     """Measure an artefact by the protocol."""
+    add_config_option(parser, "mmalign evaluate ART --split test")
     parser.add_argument("artefact", metavar="ART", help="folder, or repository id on the hub")
     parser.add_argument("--split", choices=("valid", "test"), default="test")
-    parser.add_argument("--exclude-seen", default=None, help="train,valid (default), train or none")
+    parser.add_argument("--exclude-seen", help="train,valid (default), train or none")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.epilog = (
-        "example:\n  mmalign evaluate ART --split test\n\n"
-        "the data is where the artefact was fitted, or --data.path DIR"
-    )
 
     def run(options: argparse.Namespace) -> int:
         recommender = Recommender.from_pretrained(options.artefact)
-        catalog = catalog_of(recommender, options.overrides)
-        settings = recommender.config.evaluation
-        if options.exclude_seen is not None:
-            settings = replace(settings, exclude_seen=parse_seen(options.exclude_seen))
+        config = config_over(recommender.config, options)
+        catalog = Catalog.read(config.data)
         found = evaluate(
             recommender.for_catalog(catalog),
             catalog,
             options.split,
-            ks=settings.ks,
-            exclude_seen=settings.exclude_seen,
+            ks=config.evaluation.ks,
+            exclude_seen=seen_splits(options.exclude_seen, config),
         )
         if options.json:
             print_json(found.to_dict())
@@ -49,13 +46,15 @@ def evaluate_artefact(parser: argparse.ArgumentParser) -> Callable[[argparse.Nam
     return run
 
 
-def parse_seen(text: str) -> tuple[str, ...]:
-    """Read ``train,valid``, ``train`` or ``none``.
+def seen_splits(text: str | None, config: ExperimentConfig) -> tuple[str, ...]:
+    """Read ``train,valid``, ``train`` or ``none``; without a text, what the config says.
 
     Example:
-        >>> parse_seen("train,valid"), parse_seen("none")
+        >>> seen_splits("train,valid", ExperimentConfig()), seen_splits("none", ExperimentConfig())
         (('train', 'valid'), ())
     """
+    if text is None:
+        return config.evaluation.exclude_seen
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from mmalign.atomic import check_writable
+from mmalign.cli.process import process_number
 from mmalign.cli.setup import attribute_encoder, encode, load_encoders, resolve_path
 from mmalign.data.audit import audit
 from mmalign.data.catalog import Catalog
@@ -17,6 +18,7 @@ from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
 from mmalign.models import MODELS
 from mmalign.recommender import Recommender
+from mmalign.recommender.artefact import FILES
 from mmalign.trainers.fit import FitResult, fit
 from mmalign.trainers.options import parse_fit
 
@@ -26,17 +28,21 @@ __all__ = ["fit_recommender", "run"]
 def run(arguments: list[str]) -> int:
     """Parse as LightningCLI does, fit, save, and print what valid says."""
     options = parse_fit(arguments)
-    if options is None:  # --print_config
+    if options is None:  # --help or --print_config
         return 0
     output = Path(options.output)
-    check_writable(output)
+    check_writable(output, FILES)
     started = time.perf_counter()
+    is_first = process_number() == 0
     recommender, _, _ = fit_recommender(
-        resolve_path(options.config), output.name, resume=options.ckpt_path
+        resolve_path(options.config), output.name, resume=options.ckpt_path, progress=is_first
     )
-    recommender.save_pretrained(output)
-    seconds = time.perf_counter() - started
-    print(f"saved {output} after {seconds:.0f} s", file=sys.stderr)
+    if is_first:
+        recommender.save_pretrained(output)
+        for name, metrics in recommender.measured.items():
+            print(f"{name}: NDCG@20 {metrics['ndcg@20']:.4f}", file=sys.stderr)
+        seconds = time.perf_counter() - started
+        print(f"saved {output} after {seconds:.0f} s", file=sys.stderr)
     return 0
 
 
@@ -49,12 +55,13 @@ def fit_recommender(
         config: The experiment.
         name: Of the folder for logs and checkpoints.
         resume: A checkpoint to go on from.
-        progress: Whether to show bars.
+        progress: Whether to show bars and notes.
     """
     catalog = Catalog.read(config.data)
     found = audit(catalog)
-    for notice in (*catalog.notices, *found.warnings):
-        print(f"note: {notice}", file=sys.stderr)
+    if progress:
+        for notice in (*catalog.notices, *found.warnings):
+            print(f"note: {notice}", file=sys.stderr)
     if found.errors:
         raise DataError(found.errors[0], fix="see mmalign validate for all that is wrong")
     features: dict[str, Feature] = {}
@@ -64,6 +71,8 @@ def fit_recommender(
         encoders, attributes = load_encoders(config), attribute_encoder(config.data)
         features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
     folder = Path(config.trainer.get("default_root_dir") or Path(".mmalign/runs") / name)
+    if config.model.name == "aligned":
+        check_writable(folder)
     result = fit(config, catalog, features, folder=folder, resume=resume, progress=progress)
     recommender = Recommender.from_catalog(
         result.model,

@@ -11,18 +11,20 @@ from typing import Any
 
 from mmalign.atomic import check_writable
 from mmalign.cli.setup import (
+    add_config_option,
+    config_over,
     encode,
     load_encoders,
-    print_json,
-    read_ids,
-    with_overrides,
-    write_table,
+    refuse_overrides,
 )
+from mmalign.cli.tables import check_output, print_json, read_ids, write_table
 from mmalign.data.catalog import Catalog
 from mmalign.data.reading import read_table
 from mmalign.errors import DataError, EncoderError
+from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import ITEM_ID, Encoder
-from mmalign.recommender import Recommender
+from mmalign.recommender import Explanation, Recommender
+from mmalign.recommender.artefact import FILES
 
 __all__ = ["COMMANDS", "add_items"]
 
@@ -31,20 +33,27 @@ Run = Callable[[argparse.Namespace], int]
 
 def add_command(parser: argparse.ArgumentParser) -> Run:
     """Take new items into an artefact."""
-    parser.add_argument("artefact", metavar="ART")
+    add_config_option(
+        parser,
+        "mmalign add-items ART new_items.parquet --output ART2\n\n"
+        "paths of pictures are relative to the file, or to --data.path DIR",
+    )
+    parser.add_argument("artefact", metavar="ART", help="folder, or repository id on the hub")
     parser.add_argument("items", metavar="ITEMS", help=".parquet, .csv or .jsonl, as items of fit")
     parser.add_argument(
         "--output", required=True, metavar="ART2", help="folder of the new artefact"
     )
-    parser.epilog = (
-        "example:\n  mmalign add-items ART new_items.parquet --output ART2\n\n"
-        "paths of pictures are relative to the file, or to --data.path DIR"
-    )
 
     def run(options: argparse.Namespace) -> int:
-        check_writable(Path(options.output))
+        file = Path(options.items)
+        if not file.is_file():
+            raise DataError("no such file", got=str(file), fix="name a file of items")
+        check_writable(Path(options.output), FILES)
         recommender = Recommender.from_pretrained(options.artefact)
-        added = add_items(recommender, Path(options.items), options.overrides)
+        config = config_over(recommender.config, options)
+        is_given = "path" in options.overrides.get("data", {})
+        folder = Path(config.data.path) if is_given else file.parent
+        added = add_items(recommender, file, folder, config)
         recommender.save_pretrained(options.output)
         print(f"added {added:,} items, saved {options.output}", file=sys.stderr)
         return 0
@@ -52,29 +61,36 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
-def add_items(recommender: Recommender, file: Path, overrides: Mapping[str, Any]) -> int:
+def add_items(recommender: Recommender, file: Path, folder: Path, config: ExperimentConfig) -> int:
     """Encode the items of a file and append them to a recommender.
+
+    Args:
+        recommender: Grows in place.
+        file: Table of the new items.
+        folder: Paths of pictures are relative to it.
+        config: Names the columns, the encoders and the cache.
 
     Returns:
         How many.
 
     Raises:
-        DataError: The file cannot be used, or an item is known already.
+        DataError: The file cannot be used, an item is known already, or the model cannot place
+            items that nobody has touched.
         EncoderError: An encoder here is not the one the artefact was fitted with.
     """
     from mmalign.encoders import AttributeEncoder
 
-    if not file.is_file():
-        raise DataError("no such file", got=str(file), fix="name a file of items")
-    config = with_overrides(recommender.config, overrides)
-    folder = config.data.path if "path" in overrides.get("data", {}) else file.parent
+    if not recommender.model.serves_cold:
+        raise DataError(
+            f"model {config.model.name!r} cannot place new items",
+            fix="fit one that reads content, such as aligned or kernel_ridge",
+        )
     table = read_table(file, config.data.text_columns())
     catalog = Catalog.from_pandas(table, None, config=config.data, root=folder)
-    encoders = load_encoders(config) if recommender.encoders else {}
-    _same_encoders(encoders, recommender.encoders)
     attributes = None
     if recommender.attributes:
         attributes = _Fitted(AttributeEncoder.from_dict(recommender.attributes))
+    encoders = _fitted_encoders(recommender, config)
     features, _ = encode(config, catalog, encoders, attributes)
     recommender.add_items(catalog.items, features)
     return catalog.num_items
@@ -82,7 +98,7 @@ def add_items(recommender: Recommender, file: Path, overrides: Mapping[str, Any]
 
 def audience(parser: argparse.ArgumentParser) -> Run:
     """Rank users for items."""
-    parser.add_argument("artefact", metavar="ART")
+    parser.add_argument("artefact", metavar="ART", help="folder, or repository id on the hub")
     parser.add_argument("--items", nargs="+", required=True, help="a file of ids, or ids")
     parser.add_argument("-k", type=int, default=100, help="users per item")
     parser.add_argument("--output", metavar="FILE", help=".parquet, .csv or .jsonl")
@@ -90,6 +106,8 @@ def audience(parser: argparse.ArgumentParser) -> Run:
     parser.epilog = "example:\n  mmalign audience ART --items new_ids.txt -k 100"
 
     def run(options: argparse.Namespace) -> int:
+        refuse_overrides(options)
+        check_output(options.output)
         recommender = Recommender.from_pretrained(options.artefact)
         frame = recommender.audience(read_ids(options.items, ITEM_ID), options.k)
         write_table(frame, options.output, options.json)
@@ -100,18 +118,39 @@ def audience(parser: argparse.ArgumentParser) -> Run:
 
 def explain(parser: argparse.ArgumentParser) -> Run:
     """Say what an item is placed by."""
-    parser.add_argument("artefact", metavar="ART")
-    parser.add_argument("item", metavar="ITEM")
+    parser.add_argument("artefact", metavar="ART", help="folder, or repository id on the hub")
+    parser.add_argument("item", metavar="ITEM", help="its id")
     parser.add_argument("--user", help="only among this user's items")
     parser.add_argument("-k", type=int, default=5, help="warm items to name")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.epilog = "example:\n  mmalign explain ART 1234 --user 56"
 
     def run(options: argparse.Namespace) -> int:
+        refuse_overrides(options)
         recommender = Recommender.from_pretrained(options.artefact)
-        print_json(asdict(recommender.explain(options.item, options.user, k=options.k)))
+        found = recommender.explain(options.item, options.user, k=options.k)
+        if options.json:
+            print_json(asdict(found))
+        else:
+            print("\n".join(_lines(found)))
         return 0
 
     return run
+
+
+def _lines(found: Explanation) -> list[str]:
+    if not found.neighbours:
+        return [f"no warm item resembles {found.item_id}"]
+    lines = [f"{found.item_id} stands near ({_shares(found.shares)})"]
+    width = max(len(n.item_id) for n in found.neighbours)
+    for n in found.neighbours:
+        lines.append(f"  {n.item_id:{width}}  {n.similarity:.3f}  {_shares(n.shares)}")
+    return lines
+
+
+def _shares(shares: Mapping[str, float]) -> str:
+    ordered = sorted(shares.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in ordered)
 
 
 class _Fitted:
@@ -125,14 +164,22 @@ class _Fitted:
         return self._encoder
 
 
-def _same_encoders(here: Mapping[str, Encoder], fitted: Mapping[str, str]) -> None:
-    for modality, fingerprint in fitted.items():
-        if here[modality].fingerprint != fingerprint:
+def _fitted_encoders(recommender: Recommender, config: ExperimentConfig) -> dict[str, Encoder]:
+    """The encoders an artefact was fitted with; one is loaded when something is to be encoded."""
+    if not recommender.encoders:
+        return {}
+    dims = {name: x.values.shape[1] for name, x in recommender.features.items()}
+    here = load_encoders(config, dims)
+    for modality, fingerprint in recommender.encoders.items():
+        if modality in here and here[modality].fingerprint != fingerprint:
             raise EncoderError(
                 f"the {modality} encoder here is not the one the artefact was fitted with",
                 got=here[modality].fingerprint[:12],
                 fix=f"use the encoder with fingerprint {fingerprint[:12]}, or fit anew",
             )
+    return {
+        modality: encoder for modality, encoder in here.items() if modality in recommender.encoders
+    }
 
 
 COMMANDS = {"add-items": add_command, "audience": audience, "explain": explain}

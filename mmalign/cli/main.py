@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from mmalign import __version__
+from mmalign.cli.process import process_number
 from mmalign.config import parse_overrides
 from mmalign.errors import ConfigError, MMAlignError, nearest
 
@@ -27,12 +29,25 @@ COMMANDS = {
     "demo": ("demo", "a small generated shop, the whole way, to an HTML report"),
     "doctor": ("doctor", "versions, devices, and which encoders can be loaded"),
 }
-TOP_LEVEL_KEYS = ("seed", "cache")
+SECTIONS = ("cache", "data", "encoders", "evaluation", "model", "seed", "trainer", "training")
+"""Keys of :class:`~mmalign.experiment.ExperimentConfig`, which takes long to import."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message, fix=f"see {self.prog} --help")
+
+    def parse_all(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse, or name the option nearest to one that is unknown."""
+        options, rest = self.parse_known_args(arguments)
+        unknown = [argument for argument in rest if argument.startswith("-")]
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            known = [o for action in self._actions for o in action.option_strings]
+            raise ConfigError(f"unknown option {name!r}", fix=nearest(name, known))
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}")
+        return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,18 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it worked, 1 when it failed, 2 when the command was not understood.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    warnings.showwarning = _show_warning
-    try:
-        return _run(arguments)
-    except ConfigError as error:
-        return _complain(error, 2)
-    except MMAlignError as error:
-        return _complain(error, 1)
-    except KeyboardInterrupt:
-        print("mmalign: interrupted", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        return 1
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _run(arguments)
+        except ConfigError as error:
+            return _complain(error, 2)
+        except MMAlignError as error:
+            return _complain(error, 1)
+        except KeyboardInterrupt:
+            return _complain("interrupted", 1)
+        except BrokenPipeError:
+            # Whoever read the output has enough of it. Python would complain on flushing the rest.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except OSError as error:
+            return _complain(f"the system refused: {error}", 1)
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -72,7 +91,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     while rest:
         argument = rest.pop(0)
         name, equals, _ = argument.removeprefix("--").partition("=")
-        if argument.startswith("--") and ("." in name or name in TOP_LEVEL_KEYS):
+        if argument.startswith("--") and ("." in name or name in SECTIONS):
             overrides.append(argument)
             if not equals and rest:
                 overrides.append(rest.pop(0))
@@ -83,7 +102,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
+        print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     name, *rest = arguments
     if name == "--version":
@@ -104,7 +123,7 @@ def _run(arguments: list[str]) -> int:
     )
     run = module.COMMANDS[name](parser)
     own, overrides = split_overrides(rest)
-    options = parser.parse_args(own)
+    options = parser.parse_all(own)
     options.overrides = parse_overrides(overrides)
     code: int = run(options)
     return code
@@ -120,13 +139,15 @@ def _usage() -> str:
     )
 
 
-def _complain(error: MMAlignError, code: int) -> int:
-    print(f"mmalign: error: {error}", file=sys.stderr)
+def _complain(error: Exception | str, code: int) -> int:
+    """Print one line; a process that training started beside the first one says which it is."""
+    where = f"process {process_number()}: " if process_number() else ""
+    print(f"mmalign: error: {where}{' '.join(str(error).split())}", file=sys.stderr)
     return code
 
 
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    if issubclass(category, UserWarning):
-        print(f"mmalign: {message}", file=sys.stderr)
+    if issubclass(category, (UserWarning, RuntimeWarning)) and not process_number():
+        print(f"mmalign: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
-from mmalign.cli.evaluate import parse_seen
-from mmalign.cli.setup import catalog_of, read_ids, write_table
+from mmalign.cli.evaluate import seen_splits
+from mmalign.cli.setup import add_config_option, config_over
+from mmalign.cli.tables import check_output, read_ids, write_table
+from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError
 from mmalign.evaluation.protocol import rank_slice
 from mmalign.evaluation.slices import build_slice
+from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import ITEM_ID, SLICES, USER_ID
 from mmalign.ranking import ranked_lists
 from mmalign.recommender import Recommender
@@ -21,6 +26,11 @@ __all__ = ["COMMANDS"]
 
 def recommend(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
     """Rank items for users of the artefact, of a split, or for a history."""
+    add_config_option(
+        parser,
+        "mmalign recommend ART --users all --candidates cold -k 20 --output recs.csv\n"
+        "  mmalign recommend ART --history 12 345 -k 10",
+    )
     parser.add_argument("artefact", metavar="ART", help="folder, or repository id on the hub")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--users", nargs="+", default=["all"], help="all, a file of ids, or ids")
@@ -28,52 +38,67 @@ def recommend(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
     parser.add_argument("-k", type=int, default=20, help="length of each list")
     parser.add_argument("--candidates", choices=SLICES, default="all")
     parser.add_argument(
-        "--split", choices=("valid", "test"), help="users and candidates of a split"
+        "--split", choices=("valid", "test"), help="users, candidates and exclusions of a split"
     )
-    parser.add_argument("--exclude-seen", default="train,valid", help="train,valid, train or none")
+    parser.add_argument("--exclude-seen", help="train,valid (default), train or none")
     parser.add_argument("--filter", help="condition on item columns, such as 'price < 20'")
     parser.add_argument("--output", metavar="FILE", help=".parquet, .csv or .jsonl")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.epilog = (
-        "example:\n  mmalign recommend ART --users all --candidates cold -k 20 --output recs.csv"
-    )
 
     def run(options: argparse.Namespace) -> int:
+        check_output(options.output)
+        for name in ("history", "filter"):
+            if options.split and getattr(options, name):
+                raise ConfigError(f"--{name} does not go with --split", fix="leave one of them out")
         recommender = Recommender.from_pretrained(options.artefact)
-        if options.history:
-            history = read_ids(options.history, ITEM_ID)
-            frame = recommender.fold_in(
-                history, options.k, candidates=options.candidates, filter=options.filter
-            )
-        elif options.split:
-            frame = _of_split(recommender, options)
-        else:
-            users = "all" if options.users == ["all"] else read_ids(options.users, USER_ID)
-            frame = recommender.recommend(
-                users,
-                options.k,
-                candidates=options.candidates,
-                exclude_seen=parse_seen(options.exclude_seen),
-                filter=options.filter,
-            )
-        write_table(frame, options.output, options.json)
+        config = config_over(recommender.config, options)
+        rank = _of_history if options.history else _of_split if options.split else _of_users
+        write_table(rank(recommender, config, options), options.output, options.json)
         return 0
 
     return run
 
 
-def _of_split(recommender: Recommender, options: argparse.Namespace) -> pd.DataFrame:
-    if options.filter:
-        raise ConfigError("--filter does not go with --split", fix="leave one of them out")
-    catalog = catalog_of(recommender, options.overrides)
-    seen = parse_seen(options.exclude_seen)
+def _of_history(
+    recommender: Recommender, config: ExperimentConfig, options: argparse.Namespace
+) -> pd.DataFrame:
+    return recommender.fold_in(
+        read_ids(options.history, ITEM_ID),
+        options.k,
+        candidates=options.candidates,
+        filter=options.filter,
+    )
+
+
+def _of_users(
+    recommender: Recommender, config: ExperimentConfig, options: argparse.Namespace
+) -> pd.DataFrame:
+    return recommender.recommend(
+        "all" if options.users == ["all"] else read_ids(options.users, USER_ID),
+        options.k,
+        candidates=options.candidates,
+        exclude_seen=seen_splits(options.exclude_seen, config),
+        filter=options.filter,
+    )
+
+
+def _of_split(
+    recommender: Recommender, config: ExperimentConfig, options: argparse.Namespace
+) -> pd.DataFrame:
+    """Lists for exactly the users of a split's slice, from its candidates."""
+    catalog = Catalog.read(config.data)
+    seen = seen_splits(options.exclude_seen, config)
     part = build_slice(catalog, options.split, options.candidates, seen)
-    positions, scores = rank_slice(recommender.for_catalog(catalog), part, options.k)
+    k = min(options.k, max(len(part.candidates), 1))
+    positions, scores = rank_slice(recommender.for_catalog(catalog), part, k)
     users, items = catalog.user_ids[part.users], catalog.item_ids[part.candidates]
     frame = ranked_lists(positions, scores, users, items, (USER_ID, ITEM_ID))
     if options.users != ["all"]:
         wanted = read_ids(options.users, USER_ID)
-        catalog.user_rows(wanted)
+        absent = int((~np.isin(catalog.user_rows(wanted), part.users)).sum())
+        if absent:
+            what = f"{absent} users have no {options.split} row to rank for and get no list"
+            print(f"note: {what}", file=sys.stderr)
         frame = frame[frame[USER_ID].isin(wanted)]
     return frame
 

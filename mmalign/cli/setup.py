@@ -1,56 +1,63 @@
-"""What several commands need: the config, the encoders, the features."""
+"""What several commands need: the config, the catalogue, the encoders, the features."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from mmalign.config import from_dict, load_yaml, merge, to_dict
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
-from mmalign.errors import ConfigError, DataError
+from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
+from mmalign.models import kernel_of
 
 if TYPE_CHECKING:
     from mmalign.encoders import AttributeEncoder
     from mmalign.features.build import AttributeEncoderLike, BuildReport
-    from mmalign.recommender import Recommender
 
 __all__ = [
     "add_config_option",
     "attribute_encoder",
-    "catalog_of",
+    "config_over",
     "encode",
     "load_encoders",
-    "print_json",
     "read_config",
-    "read_ids",
+    "refuse_overrides",
     "resolve_path",
-    "with_overrides",
-    "write_table",
 ]
 
 
 def add_config_option(parser: argparse.ArgumentParser, example: str) -> None:
     """Give a command ``--config`` and an example."""
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML config")
-    parser.epilog = f"example:\n  {example}\n\nany key of the config can be set, --data.path DIR"
+    parser.epilog = f"example:\n  {example}\n\nany key of the config can be set: --data.path DIR"
 
 
-def read_config(files: Iterable[str], overrides: Mapping[str, Any]) -> ExperimentConfig:
+def read_config(options: argparse.Namespace) -> ExperimentConfig:
     """Lay config files and the command line over each other, the later ones on top."""
-    values: dict[str, Any] = {}
-    for file in files:
+    return config_over(None, options)
+
+
+def config_over(base: ExperimentConfig | None, options: argparse.Namespace) -> ExperimentConfig:
+    """Lay config files and the command line over the config of an artefact."""
+    values = {} if base is None else to_dict(base)
+    for file in options.config:
         values = merge(values, load_yaml(file))
-    return resolve_path(from_dict(ExperimentConfig, merge(values, overrides)))
+    return resolve_path(from_dict(ExperimentConfig, merge(values, options.overrides)))
+
+
+def refuse_overrides(options: argparse.Namespace) -> None:
+    """Fail on config keys in a command that reads no config, where they would do nothing."""
+    if options.overrides:
+        raise ConfigError(
+            "this command reads no config", got=options.overrides, fix="leave the keys out"
+        )
 
 
 def resolve_path(config: ExperimentConfig) -> ExperimentConfig:
@@ -61,18 +68,16 @@ def resolve_path(config: ExperimentConfig) -> ExperimentConfig:
     return config
 
 
-def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
-    """Lay the command line over the config of an artefact."""
-    return resolve_path(from_dict(ExperimentConfig, merge(to_dict(config), overrides)))
+def load_encoders(
+    config: ExperimentConfig, dims: Mapping[str, int] | None = None
+) -> dict[str, Encoder]:
+    """Load the configured encoders of the modalities that the data section names.
 
-
-def catalog_of(recommender: Recommender, overrides: Mapping[str, Any]) -> Catalog:
-    """Read the catalogue that an artefact was fitted on, or the one that is named instead."""
-    return Catalog.read(with_overrides(recommender.config, overrides).data)
-
-
-def load_encoders(config: ExperimentConfig) -> dict[str, Encoder]:
-    """Load the configured encoders of the modalities that the data section names."""
+    Args:
+        config: ``data``, ``encoders`` and the model's modalities are read. Several text columns
+            are encoded one by one, unless the model names other modalities.
+        dims: Widths that are known, of encoders that need not be loaded before they are used.
+    """
     from mmalign.encoders import load_encoder
 
     named = {"text": bool(config.data.text), "image": config.data.image is not None}
@@ -86,7 +91,28 @@ def load_encoders(config: ExperimentConfig) -> dict[str, Encoder]:
     for modality in config.encoders:
         if modality not in named:
             raise ConfigError(f"unknown modality 'encoders.{modality}'", fix="text or image")
-    return {m: load_encoder(config.encoders[m]) for m, is_named in named.items() if is_named}
+    loaded: dict[str, Encoder] = {}
+    encoders: dict[str, Encoder] = {}
+    for modality in _encoded_modalities(config):
+        kind = modality.partition(".")[0]
+        if kind not in loaded:
+            dim = (dims or {}).get(modality)
+            loaded[kind] = load_encoder(config.encoders[kind], dim=dim)
+        encoders[modality] = loaded[kind]
+    return encoders
+
+
+def _encoded_modalities(config: ExperimentConfig) -> list[str]:
+    kernel = kernel_of(config.model)
+    texts = tuple(f"text.{column}" for column in config.data.text_parts()) or ("text",)
+    available = [*(texts if config.data.text else ()), *(["image"] if config.data.image else ())]
+    if kernel is None or not kernel.modalities:
+        return available
+    every = (
+        {"text", *(f"text.{column}" for column in config.data.text)} if config.data.text else set()
+    )
+    every |= {"image"} if config.data.image else set()
+    return [name for name in kernel.modalities if name in every]
 
 
 def attribute_encoder(config: DataConfig) -> AttributeEncoder | None:
@@ -94,7 +120,7 @@ def attribute_encoder(config: DataConfig) -> AttributeEncoder | None:
     from mmalign.encoders import AttributeEncoder, AttributeSpec
 
     specs: dict[str, Any] = {
-        name: AttributeSpec(attribute.kind, attribute.width)
+        name: AttributeSpec(attribute.kind, attribute.width, attribute.shape)
         for name, attribute in config.attributes.items()
     }
     return AttributeEncoder(specs) if specs else None
@@ -111,63 +137,14 @@ def encode(
     """Build features through the cache and report to standard error what was done."""
     from mmalign.features.build import build_features
 
-    features, report = build_features(catalog, encoders, attributes, config.cache, not quiet)
+    bar = not quiet and sys.stderr.isatty()
+    features, report = build_features(catalog, encoders, attributes, config.cache, bar)
     if not quiet:
-        for line in report.lines():
-            print(line, file=sys.stderr)
+        print_lines(report.lines())
     return features, report
 
 
-def read_ids(values: list[str], column: str) -> list[str]:
-    """Take ids from the command line, or from the one file that is named there.
-
-    The file is a table with the column, or a text with an id a line.
-    """
-    if len(values) != 1 or not Path(values[0]).is_file():
-        return values
-    path = Path(values[0])
-    if path.suffix in (".parquet", ".csv", ".jsonl"):
-        from mmalign.data.reading import read_table
-
-        frame = read_table(path, {column})
-        if column not in frame:
-            raise DataError(f"{path} has no column {column!r}", fix="name a file that has")
-        return [str(value) for value in frame[column]]
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
-
-
-def write_table(frame: pd.DataFrame, output: str | None, as_json: bool) -> None:
-    """Write a table to a file by its ending, or to standard output."""
-    if output is None:
-        print(frame.to_json(orient="records") if as_json else frame.to_string(index=False))
-        return
-    path = Path(output)
-    writers = {
-        ".parquet": lambda p: frame.to_parquet(p, index=False),
-        ".csv": lambda p: frame.to_csv(p, index=False),
-        ".jsonl": lambda p: frame.to_json(p, orient="records", lines=True),
-    }
-    if path.suffix not in writers:
-        raise ConfigError(
-            "cannot tell the format of the output",
-            got=output,
-            fix="end it in .parquet, .csv or .jsonl",
-        )
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writers[path.suffix](part)
-        part.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}", got=error.strerror, fix="name another file"
-        ) from None
-    finally:
-        part.unlink(missing_ok=True)
-    print(f"wrote {len(frame):,} rows to {path}", file=sys.stderr)
-
-
-def print_json(values: Any) -> None:
-    """Print plain values as JSON."""
-    print(json.dumps(values, indent=2, ensure_ascii=False))
+def print_lines(lines: Iterable[str]) -> None:
+    """Print notes to standard error."""
+    for line in lines:
+        print(line, file=sys.stderr)

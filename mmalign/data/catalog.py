@@ -264,6 +264,22 @@ class Catalog:
         parts = zip(*columns, strict=True) if columns else ((),) * self.num_items
         return [". ".join(p for p in cells if p is not None) or None for cells in parts]
 
+    def texts_of(self, column: str) -> list[str | None]:
+        """Text of one column alone, ``[I]``, without what an attribute's pattern pulls out of it.
+
+        Raises:
+            DataError: The column is none of the text columns.
+        """
+        if column not in self.config.text:
+            raise DataError(
+                "no such text column", got=column, fix=nearest(column, self.config.text)
+            )
+        cells = self.items[column]
+        for name, attribute in self.config.attributes.items():
+            if attribute.pattern is not None and (attribute.column or name) == column:
+                cells = as_text(cells).str.replace(attribute.pattern, "", regex=True)
+        return [text or None for text in _joined(cells, ", ")]
+
     def images(self) -> list[Path | bytes | None]:
         """Picture of each item, ``[I]``: the path of a file, the bytes of one, or None."""
         if self.config.image is None:

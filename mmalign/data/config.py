@@ -25,8 +25,9 @@ class AttributeConfig:
             ``number`` or ``date``.
         column: Column that holds it; the attribute's name when not given.
         pattern: Regular expression with one group that pulls the value out of a text column.
-        width: Distance of the smooth bumps of a number, in its unit (days for a date); by default
-            a twelfth of the middle nine tenths of the range.
+        width: How far a number reaches, in its unit (days for a date); by default a part of the
+            middle nine tenths of the range.
+        shape: How the likeness of two numbers falls with their distance: ``laplace`` or ``gauss``.
 
     Raises:
         ConfigError: There is no such kind, the width is not positive, or the pattern is broken or
@@ -41,6 +42,7 @@ class AttributeConfig:
     column: str | None = None
     pattern: str | None = None
     width: float | None = None
+    shape: Literal["laplace", "gauss"] = "laplace"
 
     def __post_init__(self) -> None:
         kinds = get_args(AttributeKind)
@@ -109,6 +111,19 @@ class DataConfig:
                 )
         if self.positive is not None:
             Condition.parse(self.positive)
+
+    def text_parts(self) -> tuple[str, ...]:
+        """Text columns that are worth encoding alone: all but those that an attribute is read from.
+
+        Nothing when there are not several text columns: the text as a whole is the one part.
+
+        Example:
+            >>> genres = {"genres": AttributeConfig("multi")}
+            >>> DataConfig(text=("title", "genres", "plot"), attributes=genres).text_parts()
+            ('title', 'plot')
+        """
+        whole = {a.column or n for n, a in self.attributes.items() if a.pattern is None}
+        return tuple(c for c in self.text if c not in whole) if len(self.text) > 1 else ()
 
     def columns(self) -> dict[str, str]:
         """Every item column that is named here, with the key that names it.

@@ -14,7 +14,10 @@ import pandas as pd
 from mmalign.errors import DataError, MissingDependencyError
 from mmalign.interfaces import SPLIT
 
-__all__ = ["is_saved", "load_hub_table", "load_saved", "to_frame"]
+__all__ = ["check_hub", "is_saved", "load_hub_table", "load_saved", "to_frame"]
+
+HUB_TIMEOUT = 3.0
+"""Seconds the hub has to answer the question whether a dataset is there."""
 
 _SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "test": "test"}
 
@@ -36,6 +39,36 @@ def load_saved(folder: Path) -> Any:
         return library.load_from_disk(str(folder))
     except Exception as error:  # the library passes on whatever Arrow or JSON raise
         raise _unreadable(folder, error) from error
+
+
+def check_hub(dataset_id: str) -> None:
+    """Ask the hub one cheap question, since ``datasets`` tries for half a minute to reach it.
+
+    With ``HF_HUB_OFFLINE`` nothing is asked: ``datasets`` then reads what it downloaded before.
+
+    Raises:
+        DataError: The hub has no such dataset, or does not answer.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        HfApi().dataset_info(dataset_id, timeout=HUB_TIMEOUT)
+    except OfflineModeIsEnabled:
+        return
+    except RepositoryNotFoundError:
+        raise DataError(
+            "no such folder, and no dataset of that id on the Hugging Face hub",
+            got=dataset_id,
+            fix="check data.path, or log in with hf auth login if the dataset is private",
+        ) from None
+    except Exception as error:  # the client's errors share no base with those of its HTTP library
+        raise DataError(
+            "no such folder, and the Hugging Face hub cannot be asked for a dataset of that id",
+            got=dataset_id,
+            fix="check data.path, or set HF_HUB_OFFLINE=1 to read what was downloaded before; "
+            f"the hub's client said: {_first_line(error)}",
+        ) from None
 
 
 def load_hub_table(dataset_id: str, table: str, *, is_items: bool = False) -> pd.DataFrame | None:

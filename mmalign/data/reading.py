@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mmalign.data.config import DataConfig
-from mmalign.data.huggingface import is_saved, load_hub_table, load_saved, to_frame
+from mmalign.data.huggingface import check_hub, is_saved, load_hub_table, load_saved, to_frame
 from mmalign.errors import DataError, nearest
 from mmalign.interfaces import ITEM_ID, USER_ID
 
@@ -62,8 +62,8 @@ def is_imagefolder(folder: Path, config: DataConfig) -> bool:
 
 
 def is_hub_id(path: str) -> bool:
-    """Say whether a path could be a dataset id on the hub: ``name`` or ``owner/name``."""
-    return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path) is not None
+    """Say whether a path could be a dataset id on the hub, ``owner/name``."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", path) is not None
 
 
 def read_folder(folder: Path, config: DataConfig) -> Tables:
@@ -118,7 +118,12 @@ def read_imagefolder(folder: Path, config: DataConfig) -> Tables:
 
 
 def read_hub(dataset_id: str, config: DataConfig) -> Tables:
-    """Read a dataset of the hub; see :func:`mmalign.data.huggingface.load_hub_table`."""
+    """Read a dataset of the hub; see :func:`mmalign.data.huggingface.load_hub_table`.
+
+    Raises:
+        DataError: The hub has no such dataset or does not answer, or a named table is not in it.
+    """
+    check_hub(dataset_id)
 
     def find(name: str, key: str) -> pd.DataFrame | None:
         table = load_hub_table(dataset_id, name, is_items=key == "items")

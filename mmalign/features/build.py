@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,7 +130,7 @@ def build_features(
 
     Args:
         catalog: The items.
-        encoders: Modality (``text``, ``image``) to its encoder.
+        encoders: Modality (``text``, ``text.<column>``, ``image``) to its encoder.
         attributes: Encodes the attributes that the catalogue's config names; None for none.
         cache_dir: Folder of the feature cache.
         progress: Whether a bar with rate and time left is drawn on standard error.
@@ -185,10 +186,10 @@ def _contents(
     readers: dict[str, Callable[[], Sequence[Media | None]]] = {
         "text": catalog.texts,
         "image": catalog.images,
-    }
+    } | {f"text.{c}": partial(catalog.texts_of, c) for c in catalog.config.text}
     contents: dict[str, Sequence[Media | None]] = {}
     for modality, encoder in encoders.items():
-        if modality not in readers or encoder.modality != modality:
+        if modality not in readers or encoder.modality != modality.partition(".")[0]:
             raise DataError(
                 f"modality {modality!r} cannot be encoded by an encoder of {encoder.modality!r}",
                 fix="map text to a text encoder and image to an image encoder",

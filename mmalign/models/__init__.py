@@ -8,14 +8,23 @@ from typing import Any
 from mmalign.errors import ConfigError, nearest
 from mmalign.models.aligned import Aligned, AlignedConfig
 from mmalign.models.base import Model, TrainData
-from mmalign.models.closed_form import Ease, EaseConfig, KernelRidge, KernelRidgeConfig, RidgeConfig
+from mmalign.models.closed_form import (
+    CollectiveConfig,
+    Ease,
+    EaseConfig,
+    KernelRidge,
+    KernelRidgeConfig,
+    RidgeConfig,
+)
+from mmalign.models.kernel import KernelConfig
 from mmalign.models.neighbours import ContentKNN, ContentKNNConfig, ItemKNN, ItemKNNConfig
 from mmalign.models.popularity import Popularity, PopularityConfig, RandomConfig, RandomModel
 
-__all__ = ["MODELS", "Aligned", "Model", "ModelConfig", "TrainData", "build_model"]
+__all__ = ["MODELS", "Aligned", "Model", "ModelConfig", "TrainData", "build_model", "kernel_of"]
 
 MODELS: dict[str, type[Model[Any]]] = {
     "aligned": Aligned,
+    "collective": KernelRidge,
     "kernel_ridge": KernelRidge,
     "ridge": KernelRidge,
     "ease": Ease,
@@ -36,6 +45,7 @@ class ModelConfig:
 
     name: str = "aligned"
     aligned: AlignedConfig = field(default_factory=AlignedConfig)
+    collective: CollectiveConfig = field(default_factory=CollectiveConfig)
     kernel_ridge: KernelRidgeConfig = field(default_factory=KernelRidgeConfig)
     ridge: RidgeConfig = field(default_factory=RidgeConfig)
     ease: EaseConfig = field(default_factory=EaseConfig)
@@ -49,6 +59,13 @@ class ModelConfig:
 
 
 assert {f.name for f in fields(ModelConfig)} == {"name", *MODELS} - {"popularity"}
+
+
+def kernel_of(config: ModelConfig) -> KernelConfig | None:
+    """The content kernel of the named model; None for a model without content."""
+    chosen = getattr(config, config.name, None)
+    kernel: KernelConfig | None = getattr(getattr(chosen, "teacher", chosen), "kernel", None)
+    return kernel
 
 
 def build_model(config: ModelConfig) -> Model[Any]:

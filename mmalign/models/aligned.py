@@ -15,7 +15,7 @@ from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, Model, TrainData
 from mmalign.models.calibration import Calibration
-from mmalign.models.closed_form import KernelRidge, KernelRidgeConfig
+from mmalign.models.closed_form import CollectiveConfig, KernelRidge
 from mmalign.models.kernel import ContentKernel
 from mmalign.models.network import AlignedNetwork, ItemInput
 
@@ -68,7 +68,7 @@ class AlignedConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     batch_size: int = 1024
-    teacher: KernelRidgeConfig = field(default_factory=KernelRidgeConfig)
+    teacher: CollectiveConfig = field(default_factory=CollectiveConfig)
 
 
 class Aligned(Model[AlignedConfig]):

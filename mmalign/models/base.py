@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmalign.errors import DataError
 from mmalign.interfaces import BoolArray, Features, FloatArray, IntArray
 
-__all__ = ["Arrays", "C", "Model", "TrainData"]
+__all__ = ["Arrays", "C", "Model", "TrainData", "check_features"]
 
 Arrays = dict[str, NDArray[Any]]
 C = TypeVar("C")
@@ -29,6 +29,9 @@ class TrainData:
         matrix: ``[U, I]`` sparse train interactions; no row of valid or test is in it.
         features: Modality to ``[I, D]``, cold items included: a model may encode them but must
             draw no statistic from them.
+
+    Raises:
+        DataError: There is no interaction, or a feature does not fit the items.
     """
 
     matrix: sp.csr_matrix
@@ -40,6 +43,7 @@ class TrainData:
                 "there is no train interaction to learn from",
                 fix="check data.positive and the split column",
             )
+        check_features(self.features, self.matrix.shape[1])
 
     @cached_property
     def warm(self) -> BoolArray:
@@ -90,9 +94,21 @@ class Model(ABC, Generic[C]):
         Args:
             features: Modality to ``[count, D]``; a modality that is not named is absent for all.
             count: How many.
+
+        Raises:
+            DataError: A feature does not fit, or there is none for a model that lives by content;
+                the model stays as it was.
         """
-        self.warm = np.concatenate([self.warm, np.zeros(count, dtype=bool)])
-        self._append(features, count)
+        check_features(features, count)
+        if self.uses_content and not features:
+            raise DataError("new items have no content at all", fix="pass at least one modality")
+        before = self.warm
+        self.warm = np.concatenate([before, np.zeros(count, dtype=bool)])
+        try:
+            self._append(features, count)
+        except DataError:
+            self.warm = before
+            raise
 
     def arrays(self) -> Arrays:
         """All that was learned, as named arrays."""
@@ -106,3 +122,30 @@ class Model(ABC, Generic[C]):
 
     def _append(self, features: Features, count: int) -> None:
         """Give ``count`` new items their place; ``warm`` has grown already."""
+
+
+def check_features(features: Features, count: int) -> None:
+    """Check that every modality has a finite row for each of ``count`` items.
+
+    Raises:
+        DataError: The first modality that has not.
+    """
+    for name, feature in features.items():
+        values, present = feature.values, feature.present
+        if values.ndim != 2 or len(values) != count or present.shape != (count,):
+            raise DataError(
+                f"feature {name!r} must have a row for each of {count} items",
+                got=(values.shape, present.shape),
+                fix="pass values [I, D] and present [I] in the row order of the items",
+            )
+        if present.dtype != np.bool_:
+            raise DataError(
+                f"present of feature {name!r} must be bool", got=present.dtype, fix="cast it"
+            )
+        broken = present & ~np.isfinite(values).all(axis=1)
+        if broken.any():
+            raise DataError(
+                f"feature {name!r} of a present item is NaN or infinite",
+                got=f"item row {np.flatnonzero(broken)[0]}",
+                fix="mark the item as absent or encode it again",
+            )

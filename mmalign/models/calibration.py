@@ -64,4 +64,5 @@ def standardise(scores: FloatArray, warm: BoolArray) -> FloatArray:
     known = scores[:, warm]
     mean = known.mean(axis=1, keepdims=True)
     deviation = known.std(axis=1, keepdims=True)
-    return np.asarray((scores - mean) / np.where(deviation > 1e-12, deviation, 1), np.float32)
+    rounding = 1e-6 * np.abs(mean)  # the deviation that equal float32 numbers may seem to have
+    return np.asarray((scores - mean) / np.where(deviation > rounding, deviation, 1), np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,10 +13,10 @@ from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.interfaces import BoolArray, Feature, Features, FloatArray
 from mmalign.models.base import Arrays, C, Model, TrainData
 
-__all__ = ["ContentKernel", "ContentModel", "KernelConfig"]
+__all__ = ["ContentKernel", "ContentModel", "KernelConfig", "check_width"]
 
 DEFAULT_WEIGHTS = {"text": 1.0, "image": 0.25}
-ATTRIBUTE_WEIGHT = 0.5
+OTHER_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,13 @@ class KernelConfig:
     Attributes:
         kind: ``product`` multiplies ``1 + weight * cosine`` over the modalities, so that they
             interact; ``sum`` adds ``weight * cosine``, which is ridge on concatenated features.
-        weights: Modality to weight; unnamed ones have 1 (text), .25 (image), .5 (attributes).
+        weights: Modality to weight; unnamed ones have 1 (text), .25 (image), .5 (others).
         modalities: The modalities to use; empty means all there are.
         landmarks: At most so many warm items span the feature space (Nystrom); exact below it.
         rank: Keep at most so many leading directions of the kernel.
+
+    Raises:
+        ConfigError: A weight is negative, or ``landmarks`` or ``rank`` is below 1.
     """
 
     kind: Literal["product", "sum"] = "product"
@@ -38,15 +41,32 @@ class KernelConfig:
     landmarks: int = 4000
     rank: int = 4000
 
+    def __post_init__(self) -> None:
+        for name in ("landmarks", "rank"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"kernel.{name} must be at least 1",
+                    got=getattr(self, name),
+                    fix="leave it out for the default",
+                )
+        for name, weight in self.weights.items():
+            if not 0 <= weight < np.inf:
+                raise ConfigError(
+                    f"kernel.weights.{name} must be finite and not negative",
+                    got=weight,
+                    fix="0 leaves the modality out",
+                )
+
 
 class ContentKernel:
     """The kernel of item content, spanned by warm items, and its explicit features.
 
     Every modality is centred on the warm items that have it and scaled to unit rows; an item
     without it has a zero row, which leaves the other factors of the product as they are.
-    ``features`` maps items so that ``z_i . z_j`` is the centred kernel (Williams and Seeger 2001,
-    "Using the Nystrom method to speed up kernel machines"); it is exact when every warm item is
-    a landmark.
+    :meth:`transform` maps items so that ``z_i . z_j`` is the centred kernel (Williams and Seeger
+    2001, "Using the Nystrom method to speed up kernel machines"); it is exact when every warm item
+    is a landmark. An item without any modality is placed at the centre, a zero row: nothing is
+    known about it, and it resembles nothing.
 
     Example:
         >>> x = Feature(np.eye(3, dtype=np.float32), np.ones(3, bool))
@@ -92,7 +112,7 @@ class ContentKernel:
                 fix="name text, image or attributes in data, or use a model without content",
             )
         self.means = {n: features[n].values[features[n].present & warm].mean(axis=0) for n in names}
-        rows = np.flatnonzero(warm)
+        rows = np.flatnonzero(warm & _any_present([features[n] for n in names]))
         if len(rows) > self.config.landmarks:
             rng = np.random.default_rng(seed)
             rows = np.sort(rng.choice(rows, self.config.landmarks, replace=False))
@@ -102,7 +122,8 @@ class ContentKernel:
         average = gram.mean(axis=0)
         centred = gram - average - average[:, None] + average.mean()
         values, vectors = np.linalg.eigh(centred)
-        keep = np.flatnonzero(values > values[-1] * 1e-7)[::-1][: self.config.rank]
+        rounding = np.finfo(np.float32).eps * np.sqrt(len(rows)) * np.abs(gram).max()
+        keep = np.flatnonzero(values > max(values[-1] * 1e-7, rounding))[::-1][: self.config.rank]
         self.basis = (vectors[:, keep] / np.sqrt(values[keep])).astype(np.float32)
         self.offset = average.astype(np.float32)
         return self
@@ -117,13 +138,16 @@ class ContentKernel:
             gram = self._gram(part) - self.offset
             # basis columns sum to zero, so centring the rows of the Gram matrix changes nothing
             blocks.append(gram @ self.basis)
-        return np.concatenate(blocks) if blocks else np.zeros((0, self.dim), np.float32)
+        empty = np.zeros((0, self.dim), np.float32)
+        mapped = np.concatenate([empty, *blocks]).astype(np.float32, copy=False)
+        mapped[~_any_present(unit.values())] = 0
+        return mapped
 
     def unit(self, features: Features) -> dict[str, Feature]:
         """Centre and scale each modality in use; absent items and modalities get zero rows."""
         count = len(next(iter(features.values())).present)
         return {
-            name: _unit_rows(features[name], mean)
+            name: _unit_rows(name, features[name], mean)
             if name in features
             else Feature(np.zeros((count, len(mean)), np.float32), np.zeros(count, dtype=bool))
             for name, mean in sorted(self.means.items())
@@ -149,14 +173,24 @@ class ContentKernel:
         return stored
 
     def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Become what :meth:`arrays` described."""
+        """Become what :meth:`arrays` described.
+
+        Raises:
+            KeyError: An array is missing.
+            ValueError: The arrays do not fit together.
+        """
         self.basis, self.offset = arrays["kernel.basis"], arrays["kernel.offset"]
         self.means = _by_prefix(arrays, "kernel.mean.")
-        self.landmarks = _by_prefix(arrays, "kernel.landmarks.")
+        self.landmarks = {name: arrays[f"kernel.landmarks.{name}"] for name in self.means}
+        for name, mean in self.means.items():
+            if self.landmarks[name].shape != (len(self.basis), len(mean)):
+                raise ValueError(f"landmarks of {name!r} do not fit the mean and the basis")
+        if self.offset.shape != (len(self.basis),):
+            raise ValueError("the kernel's offset does not fit its basis")
         return self
 
     def _weight(self, name: str) -> float:
-        return self.config.weights.get(name, DEFAULT_WEIGHTS.get(name, ATTRIBUTE_WEIGHT))
+        return self.config.weights.get(name, DEFAULT_WEIGHTS.get(name, OTHER_WEIGHT))
 
     def _gram(self, left: Mapping[str, FloatArray]) -> FloatArray:
         gram: FloatArray | None = None
@@ -210,18 +244,34 @@ class ContentModel(Model[C]):
         return ContentKernel(kernel)
 
 
-def _unit_rows(feature: Feature, mean: FloatArray) -> Feature:
-    if feature.values.shape[1] != len(mean):
+def check_width(name: str, feature: Feature, width: int) -> None:
+    """Check that a feature is as wide as the one a model was fitted on.
+
+    Raises:
+        DataError: It is not.
+    """
+    if feature.values.shape[1] != width:
         raise DataError(
-            f"a feature must be {len(mean)} wide, as the ones this model was fitted on",
+            f"feature {name!r} must be {width} wide, as the one this model was fitted on",
             got=feature.values.shape[1],
             fix="encode with the encoder the model was fitted with",
         )
+
+
+def _unit_rows(name: str, feature: Feature, mean: FloatArray) -> Feature:
+    check_width(name, feature, len(mean))
     rows = feature.values - mean
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = (rows / np.maximum(norms, 1e-9)).astype(np.float32)
+    rounding = 1e-6 * np.linalg.norm(feature.values, axis=1, keepdims=True)
+    rows = (rows / np.where(norms > rounding, norms, np.inf)).astype(np.float32)
     rows[~feature.present] = 0
     return Feature(rows, feature.present)
+
+
+def _any_present(features: Iterable[Feature]) -> BoolArray:
+    """``[I]``: items that have at least one of the modalities."""
+    marks: BoolArray = np.logical_or.reduce([x.present for x in features])
+    return marks
 
 
 def _by_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, FloatArray]:

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from mmalign.errors import ConfigError
 from mmalign.graph.knn import content_knn
 from mmalign.interfaces import Feature, Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, C, Model, TrainData
@@ -25,10 +26,18 @@ class ItemKNNConfig:
     Attributes:
         neighbours: Kept per item.
         shrinkage: Added to the denominator of the cosine, in interactions.
+
+    Raises:
+        ConfigError: ``neighbours`` is below 1, or ``shrinkage`` below 0.
     """
 
     neighbours: int = 100
     shrinkage: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_neighbours(self.neighbours)
+        if not 0 <= self.shrinkage < np.inf:
+            raise ConfigError("shrinkage must not be negative", got=self.shrinkage, fix="try 10")
 
 
 class _ItemItem(Model[C]):
@@ -61,6 +70,7 @@ class _ItemItem(Model[C]):
         super().load_arrays(arrays)
         parts = tuple(arrays[f"weights.{name}"] for name in ("data", "indices", "indptr"))
         self.weights = sp.csr_matrix(parts, shape=(len(self.warm), len(self.warm)))
+        self.weights.check_format()
         return self
 
 
@@ -73,10 +83,10 @@ class ItemKNN(_ItemItem[ItemKNNConfig]):
         binary = data.matrix.copy()
         binary.data[:] = 1
         together = (binary.T @ binary).tocsr()
-        together.setdiag(0)
-        together.eliminate_zeros()
+        together.sort_indices()  # equal cosines go to the lower row
         norms = np.sqrt(np.asarray(binary.sum(axis=0)).ravel())
         rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
+        together.data[rows == together.indices] = 0
         together.data = together.data / (
             norms[rows] * norms[together.indices] + self.config.shrinkage
         )
@@ -91,10 +101,16 @@ class ContentKNNConfig:
     Attributes:
         neighbours: Warm neighbours per item.
         kernel: The features in which cosine is taken.
+
+    Raises:
+        ConfigError: ``neighbours`` is below 1.
     """
 
     neighbours: int = 50
     kernel: KernelConfig = field(default_factory=KernelConfig)
+
+    def __post_init__(self) -> None:
+        _check_neighbours(self.neighbours)
 
 
 class ContentKNN(_ItemItem[ContentKNNConfig], ContentModel[ContentKNNConfig]):
@@ -117,16 +133,23 @@ class ContentKNN(_ItemItem[ContentKNNConfig], ContentModel[ContentKNNConfig]):
         self._link()
 
     def _link(self) -> None:
-        feature = Feature(self.content, np.linalg.norm(self.content, axis=1) > 0)
+        feature = Feature(self.content, (self.content != 0).any(axis=1))
         self.weights = content_knn(feature, self.config.neighbours, sources=self.warm).T.tocsr()
 
 
+def _check_neighbours(value: int) -> None:
+    if value < 1:
+        raise ConfigError("neighbours must be at least 1", got=value, fix="try 50")
+
+
 def _strongest(matrix: sp.csr_matrix, k: int) -> sp.csr_matrix:
+    """Keep the ``k`` largest positive entries of each row."""
     data, indices, indptr = [], [], [0]
     for row in range(matrix.shape[0]):
         start, stop = matrix.indptr[row], matrix.indptr[row + 1]
         values, columns = matrix.data[start:stop], matrix.indices[start:stop]
         order = np.argsort(-values, kind="stable")[:k]
+        order = order[values[order] > 0]
         data.append(values[order])
         indices.append(columns[order])
         indptr.append(indptr[-1] + len(order))

@@ -16,6 +16,7 @@ file                        content
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections.abc import Mapping
@@ -28,25 +29,32 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from mmalign.atomic import recover, whole_folder
 from mmalign.config import from_dict, to_dict
-from mmalign.errors import ArtefactError, ConfigError
+from mmalign.errors import ArtefactError
 from mmalign.experiment import ExperimentConfig
-from mmalign.interfaces import USER_ID, Feature
+from mmalign.interfaces import ITEM_ID, USER_ID, Feature
 from mmalign.models import build_model
+from mmalign.models.base import check_features
 from mmalign.models.calibration import Calibration
-from mmalign.recommender import model_card
+from mmalign.recommender import files, model_card
 
 if TYPE_CHECKING:
     from mmalign.recommender import Recommender
 
-__all__ = ["FORMAT", "load", "push", "save"]
+__all__ = ["FILES", "FORMAT", "load", "push", "save"]
 
 FORMAT = 1
-PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz")
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "features.safetensors",
+    "seen.safetensors",
+    "items.parquet",
+    "users.parquet",
+    "README.md",
+)
 LIBRARIES = ("mmalign", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
 
 
@@ -54,9 +62,9 @@ def save(recommender: Recommender, path: Path) -> None:
     """Write all files of an artefact; the folder changes as a whole or stays as it was.
 
     Raises:
-        DataError: The folder cannot be written.
+        DataError: The folder cannot be written, or holds other files than those of an artefact.
     """
-    with whole_folder(path) as folder:
+    with whole_folder(path, FILES) as folder:
         _write(recommender, folder)
 
 
@@ -67,70 +75,55 @@ def load(path: str | Path) -> dict[str, Any]:
         ArtefactError: The folder is not there, incomplete, damaged, of another format version,
             or holds a file that could run code.
     """
-    folder = Path(path)
-    recover(folder)
-    if not folder.is_dir():
-        folder = _download(str(path))
-    _refuse_pickles(folder)
-    stored = _read_json(folder / "config.json")
+    recover(Path(path))
+    folder = Path(path) if Path(path).is_dir() else _download(str(path))
+    stored = files.read_json(folder / "config.json")
     if stored.get("format") != FORMAT:
         raise ArtefactError(
             "this artefact has another format version",
             got=stored.get("format"),
             fix=f"this mmalign reads version {FORMAT}: install the one that wrote it, or fit anew",
         )
+    files.refuse_code(folder, FILES)
+    items = files.read_table(folder / "items.parquet", ITEM_ID)
+    users = files.read_table(folder / "users.parquet", USER_ID)
+    learned, content, seen = (
+        files.read_arrays(folder / f"{name}.safetensors") for name in ("model", "features", "seen")
+    )
     try:
         config = from_dict(ExperimentConfig, stored["experiment"])
-        calibration = from_dict(Calibration, stored["calibration"])
-        encoders, attributes = dict(stored["encoders"]), dict(stored["attributes"])
-    except (KeyError, TypeError, ConfigError) as error:
-        raise ArtefactError(
-            f"{folder / 'config.json'} is damaged", got=str(error), fix="fit anew"
-        ) from None
-    items = _read_parquet(folder / "items.parquet")
-    users = _read_parquet(folder / "users.parquet")
-    try:
-        model = build_model(config.model).load_arrays(_read_arrays(folder / "model.safetensors"))
-        seen = _read_arrays(folder / "seen.safetensors")
-        matrices = {split: _unpack(split, seen) for split in ("train", "valid")}
-    except (KeyError, RuntimeError) as error:
-        raise ArtefactError(
-            f"{folder} does not fit together", got=str(error), fix="fit anew"
-        ) from None
-    if not len(items) == len(model.warm) == matrices["train"].shape[1]:
+        loaded = {
+            "model": build_model(config.model).load_arrays(learned),
+            "calibration": from_dict(Calibration, stored["calibration"]),
+            "config": config,
+            "items": items,
+            "user_ids": users[USER_ID].tolist(),
+            "seen": files.unpack(seen),
+            "features": _features(content),
+            "encoders": dict(stored["encoders"]),
+            "attributes": dict(stored["attributes"]),
+            "measured": {name: dict(row) for name, row in stored["measured"].items()},
+        }
+        _try(loaded)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ArtefactError(
             f"{folder} does not fit together",
-            got=(len(items), len(model.warm), matrices["train"].shape),
+            got=f"{type(error).__name__}: {error}",
             fix="fit anew",
-        )
-    return {
-        "model": model,
-        "calibration": calibration,
-        "config": config,
-        "items": items,
-        "user_ids": users[USER_ID].tolist(),
-        "seen": matrices,
-        "features": _read_features(folder / "features.safetensors"),
-        "encoders": encoders,
-        "attributes": attributes,
-        "measured": stored.get("measured"),
-    }
+        ) from error
+    return loaded
 
 
 def push(recommender: Recommender, repo_id: str, *, private: bool, token: str | None) -> str:
-    """Upload an artefact; the path of the data on this machine is left out of it."""
+    """Upload an artefact; paths of this machine are left out of it."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
-    local = recommender.config
+    public = copy.copy(recommender)
+    public.config = _without_local_paths(recommender.config)
     with tempfile.TemporaryDirectory() as folder:
-        data = replace(local.data, path=Path(local.data.path).name)
-        recommender.config = replace(local, data=data)
-        try:
-            _write(recommender, Path(folder))
-        finally:
-            recommender.config = local
+        _write(public, Path(folder))
         commit = api.upload_folder(
             repo_id=repo_id, folder_path=folder, commit_message="Upload mmalign recommender"
         )
@@ -149,23 +142,40 @@ def _write(recommender: Recommender, folder: Path) -> None:
     }
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    _write_arrays(folder / "model.safetensors", recommender.model.arrays())
-    _write_arrays(
-        folder / "features.safetensors",
-        {f"{n}.values": x.values for n, x in recommender.features.items()}
-        | {f"{n}.present": x.present for n, x in recommender.features.items()},
-    )
-    packed = [_pack(split, matrix) for split, matrix in recommender.seen.items()]
-    _write_arrays(folder / "seen.safetensors", {k: v for part in packed for k, v in part.items()})
-    _display(recommender.items).to_parquet(folder / "items.parquet")
-    pd.DataFrame({USER_ID: recommender.user_ids.astype(str)}).to_parquet(folder / "users.parquet")
+    files.write_arrays(folder / "model.safetensors", recommender.model.arrays())
+    content = {
+        f"{name}.{part}": getattr(feature, part)
+        for name, feature in recommender.features.items()
+        for part in ("values", "present")
+    }
+    files.write_arrays(folder / "features.safetensors", content)
+    files.write_arrays(folder / "seen.safetensors", files.pack(recommender.seen))
+    files.write_table(folder / "items.parquet", recommender.items)
+    users = pd.DataFrame({USER_ID: pd.Series(recommender.user_ids, dtype="str")})
+    files.write_table(folder / "users.parquet", users)
     (folder / "README.md").write_text(model_card.render(recommender), encoding="utf-8")
 
 
-def _display(items: pd.DataFrame) -> pd.DataFrame:
-    """Leave out columns of raw bytes, such as embedded pictures: they are data, not display."""
-    raw = [c for c in items if items[c].map(lambda cell: isinstance(cell, (bytes, dict))).any()]
-    return items.drop(columns=raw)
+def _features(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Feature]:
+    names = {key.rpartition(".")[0] for key in arrays}
+    return {n: Feature(arrays[f"{n}.values"], arrays[f"{n}.present"]) for n in sorted(names)}
+
+
+def _try(loaded: Mapping[str, Any]) -> None:
+    """Let sizes that differ show now, not with the first user who asks.
+
+    Raises:
+        ValueError: Something has another number of items or users than the rest.
+    """
+    num_items, num_users = len(loaded["items"]), len(loaded["user_ids"])
+    shapes = {split: matrix.shape for split, matrix in loaded["seen"].items()}
+    if shapes["train"] != (num_users, num_items) or len(set(shapes.values())) > 1:
+        raise ValueError(f"{num_users} users and {num_items} items, but seen is {shapes}")
+    if loaded["model"].warm.shape != (num_items,):
+        raise ValueError(f"{num_items} items, but the model has {loaded['model'].warm.shape}")
+    check_features(loaded["features"], num_items)
+    nobody = sp.csr_matrix((1, num_items), dtype=np.float32)
+    loaded["model"].score(nobody, np.arange(num_items))
 
 
 def _versions() -> dict[str, str]:
@@ -176,6 +186,24 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _without_local_paths(config: ExperimentConfig) -> ExperimentConfig:
+    trainer = {k: _last_part(v) if isinstance(v, str) else v for k, v in config.trainer.items()}
+    return replace(
+        config,
+        data=replace(config.data, path=_last_part(config.data.path)),
+        encoders={modality: _last_part(name) for modality, name in config.encoders.items()},
+        cache=ExperimentConfig.cache,
+        trainer=trainer,
+    )
+
+
+def _last_part(text: str) -> str:
+    """Shorten a path of this machine; a preset, or an id on the hub, stays."""
+    path = Path(text)
+    local = path.is_absolute() or text.startswith((".", "~"))
+    return path.name if local else text
 
 
 def _download(repo_id: str) -> Path:
@@ -194,73 +222,3 @@ def _download(repo_id: str) -> Path:
             got=repo_id,
             fix="check the path, or make one with mmalign fit --output",
         ) from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is damaged", got=str(error), fix="fit anew") from None
-    if not isinstance(values, dict):
-        raise ArtefactError(f"{path} holds no JSON object", fix="fit anew")
-    return values
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise _missing(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is damaged", got=str(error), fix="fit anew") from None
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise _missing(path)
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors derive from these
-        raise ArtefactError(f"{path} is damaged", got=str(error), fix="fit anew") from None
-
-
-def _read_features(path: Path) -> dict[str, Feature]:
-    arrays = _read_arrays(path)
-    names = [key.removesuffix(".values") for key in arrays if key.endswith(".values")]
-    return {n: Feature(arrays[f"{n}.values"], arrays[f"{n}.present"]) for n in names}
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-
-
-def _pack(name: str, matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:
-    return {
-        f"{name}.data": matrix.data,
-        f"{name}.indices": matrix.indices,
-        f"{name}.indptr": matrix.indptr,
-        f"{name}.shape": np.array(matrix.shape, np.int64),
-    }
-
-
-def _unpack(name: str, arrays: Mapping[str, NDArray[Any]]) -> sp.csr_matrix:
-    parts = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
-    return sp.csr_matrix(parts, shape=tuple(arrays[f"{name}.shape"].tolist()))
-
-
-def _refuse_pickles(folder: Path) -> None:
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in PICKLES:
-            raise ArtefactError(
-                "an artefact must not hold files that can run code when loaded",
-                got=str(file.relative_to(folder)),
-                fix="remove the file if you put it there, or do not trust this artefact",
-            )
-
-
-def _missing(path: Path) -> ArtefactError:
-    return ArtefactError(
-        f"{path.name} is missing", got=str(path.parent), fix="this is no whole artefact: fit anew"
-    )

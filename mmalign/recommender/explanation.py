@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmalign.interfaces import BoolArray, Features
 from mmalign.models import Model
-from mmalign.models.kernel import ContentKernel, KernelConfig
+from mmalign.models.kernel import ContentKernel
 
 __all__ = ["Explanation", "Neighbour", "explain"]
 
@@ -37,7 +37,7 @@ class Explanation:
     Attributes:
         item_id: The item.
         neighbours: Nearest warm items, best first.
-        shares: Modality to its mean share over the neighbours.
+        shares: Modality to its mean share over the neighbours; all zero without neighbours.
     """
 
     item_id: str
@@ -55,7 +55,8 @@ def explain(
 ) -> Explanation:
     """Find the ``k`` items nearest to one by the model's own similarity of content.
 
-    A model without content is explained by its item vectors, as ``behaviour``.
+    A model without a content kernel is explained by its item vectors, as ``behaviour``. Items that
+    are not alike at all, or less alike than average, are not named, so there may be fewer.
 
     Args:
         model: Fitted.
@@ -68,7 +69,7 @@ def explain(
     others = np.flatnonzero(among & (np.arange(len(item_ids)) != row))
     parts = _similarities(model, features, row, others)
     total = np.sum(list(parts.values()), axis=0)
-    nearest = np.argsort(-total, kind="stable")[:k]
+    nearest = [i for i in np.argsort(-total, kind="stable")[:k] if total[i] > 0]
     neighbours = tuple(
         Neighbour(
             str(item_ids[others[i]]),
@@ -87,21 +88,19 @@ def explain(
 def _similarities(
     model: Model[Any], features: Features, row: int, others: NDArray[np.int64]
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    if not features:
+    kernel: ContentKernel | None = getattr(model, "kernel", None)
+    if kernel is None or not features:
         vectors = model.item_vectors()
         norms = np.linalg.norm(vectors, axis=1)
         cosine = vectors[others] @ vectors[row] / np.maximum(norms[others] * norms[row], 1e-12)
         return {"behaviour": cosine}
-    kernel = getattr(model, "kernel", None)
-    if kernel is None:
-        everything = np.ones(len(model.warm), dtype=bool)
-        kernel = ContentKernel(KernelConfig(kind="sum", rank=1)).fit(features, everything)
     left = {name: x.rows(np.array([row])) for name, x in features.items()}
     right = {name: x.rows(others) for name, x in features.items()}
     return {name: values[0] for name, values in kernel.similarities(left, right).items()}
 
 
 def _shares(raw: dict[str, float]) -> dict[str, float]:
+    """Split a positive sum; a modality that speaks against has no share."""
     positive = {name: max(value, 0.0) for name, value in raw.items()}
     total = sum(positive.values())
-    return {name: value / total if total > 0 else 0.0 for name, value in positive.items()}
+    return {name: value / total for name, value in positive.items()}

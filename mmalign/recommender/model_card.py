@@ -27,7 +27,7 @@ Content: {content}.
 from mmalign.recommender import Recommender
 
 recommender = Recommender.from_pretrained("path/of/this/folder")
-recommender.recommend(["{user}"], k=10)
+recommender.recommend([{user!r}], k=10)
 ```
 
 ## Measured
@@ -44,10 +44,11 @@ recommender.recommend(["{user}"], k=10)
 def render(recommender: Recommender) -> str:
     """Write a model card: what it knows, how to use it, what was measured, all settings."""
     chosen = recommender.config.model.name
+    of_model = to_dict(getattr(recommender.config.model, chosen, {}))  # popularity has none
     settings = {
         "seed": recommender.config.seed,
         "encoders": to_dict(recommender.config.encoders),
-        "model": {"name": chosen, chosen: to_dict(getattr(recommender.config.model, chosen))},
+        "model": {"name": chosen, chosen: of_model},
         "calibration": to_dict(recommender.calibration),
     }
     return _TEMPLATE.format(
@@ -55,7 +56,7 @@ def render(recommender: Recommender) -> str:
         users=len(recommender.user_ids),
         items=len(recommender.items),
         cold=int((~recommender.warm).sum()),
-        content=", ".join(recommender.features) or "none",
+        content=", ".join(sorted(recommender.features)) or "none",
         user=recommender.user_ids[0] if len(recommender.user_ids) else "",
         measured=_table(recommender.measured),
         settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
@@ -64,9 +65,10 @@ def render(recommender: Recommender) -> str:
 
 def _table(measured: dict[str, dict[str, float]]) -> str:
     if not measured:
-        return "Nothing yet: `mmalign evaluate` writes its table here."
-    names = list(next(iter(measured.values())))
+        return "Nothing: there was no valid split to measure on."
+    names = list(dict.fromkeys(name for values in measured.values() for name in values))
     lines = [["slice", *names], ["---", *("---:" for _ in names)]]
     for slice_name, values in measured.items():
-        lines.append([slice_name, *(f"{values[name]:.4f}" for name in names)])
+        cells = (f"{values[name]:.4f}" if name in values else "" for name in names)
+        lines.append([slice_name, *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,15 +13,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.data.catalog import Catalog, find_rows
-from mmalign.data.condition import Condition
-from mmalign.errors import ConfigError, DataError, nearest
+from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import (
     ITEM_ID,
-    SLICES,
     USER_ID,
     BoolArray,
-    Feature,
     Features,
     FloatArray,
     IntArray,
@@ -30,13 +27,15 @@ from mmalign.models import Model
 from mmalign.models.calibration import Calibration, standardise
 from mmalign.ranking import ranked_lists, top_k
 from mmalign.recommender import artefact
+from mmalign.recommender.additions import known_features, new_items, stacked
+from mmalign.recommender.candidates import Filter, choose
 from mmalign.recommender.explanation import Explanation, explain
+from mmalign.recommender.histories import as_ids, pick, says_nothing, union
 from mmalign.recommender.row_order import CatalogOrder
 
 __all__ = ["Recommender"]
 
 BLOCK = 512
-Filter = str | Callable[[pd.DataFrame], Any]
 
 
 class Recommender:
@@ -51,7 +50,7 @@ class Recommender:
         config: The experiment.
         items: ``item_id`` and the columns carried along, in the model's row order.
         user_ids: ``[U]``.
-        seen: Split (train, valid) to ``[U, I]`` interactions.
+        seen: Split to ``[U, I]`` interactions: ``train``, and ``valid`` where there is one.
         features: Content of the items, for explanations; may be empty.
         encoders: Modality to the fingerprint of the encoder that made its feature.
         attributes: State of the fitted attribute encoder.
@@ -75,11 +74,14 @@ class Recommender:
         self.model, self.calibration, self.config = model, calibration, config
         self.items = items.reset_index(drop=True)
         self.user_ids = np.asarray(user_ids, dtype=object)
-        self.seen = dict(seen)
+        self.seen = {split: sp.csr_matrix(matrix) for split, matrix in seen.items()}
         self.features = dict(features)
         self.encoders = dict(encoders or {})
         self.attributes = dict(attributes or {})
-        self.measured = {name: dict(values) for name, values in (measured or {}).items()}
+        self.measured = {
+            name: {metric: float(value) for metric, value in values.items()}
+            for name, values in (measured or {}).items()
+        }
 
     @classmethod
     def from_catalog(
@@ -129,9 +131,11 @@ class Recommender:
         return self.model.warm
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
-        """Calibrated scores, see :class:`mmalign.interfaces.Recommends`."""
-        fused = self.calibration.apply(self.model.components(history), self.warm)
-        return fused[:, items]
+        """Calibrated scores, see :class:`mmalign.interfaces.Recommends`.
+
+        Somebody whose history says nothing, such as an empty one, is scored by popularity.
+        """
+        return self._scores(history)[0][:, items]
 
     def recommend(
         self,
@@ -145,8 +149,8 @@ class Recommender:
         """Rank items for users.
 
         Args:
-            users: ``all``, or ids. A user without a history gets popular items, and a warning
-                says so.
+            users: ``all``, or ids. A user who is not known or has no train rows gets popular
+                items, and a warning says so.
             k: Length of the lists; shorter where there are fewer candidates.
             candidates: ``warm``, ``cold`` (every item without a train row) or ``all``.
             exclude_seen: Splits whose items are left out for the user.
@@ -158,19 +162,25 @@ class Recommender:
 
         Raises:
             ConfigError: An unknown slice or split, a bad condition, or k below 1.
+            DataError: The filter's column is not there, or its mask does not fit.
         """
-        ids = self.user_ids if isinstance(users, str) else np.array([str(u) for u in users], object)
-        rows = self._user_rows(users)
-        columns = self._candidates(candidates, filter)
-        lists = []
+        if isinstance(users, str) and users == "all":
+            ids, rows = self.user_ids, np.arange(len(self.user_ids))
+        else:
+            ids = np.array(as_ids(users, "users"), dtype=object)
+            rows = pd.Index(self.user_ids).get_indexer(ids).astype(np.int64)
+        seen = [self._split(name) for name in exclude_seen]
+        columns = choose(self.items, self.warm, candidates, filter)
+        lists, strangers = [], 0
         for start in range(0, max(len(rows), 1), BLOCK):
-            part = slice(start, start + BLOCK)
-            scores = self._scores(self._history(rows[part], ("train",)), columns)
-            seen = self._history(rows[part], exclude_seen)[:, columns] if exclude_seen else None
-            found = top_k(scores, k, seen)
-            lists.append(
-                ranked_lists(*found, ids[part], self.item_ids[columns], (USER_ID, ITEM_ID))
-            )
+            part = rows[start : start + BLOCK]
+            scores, unknown = self._scores(pick(self.seen["train"], part))
+            taken = union([pick(matrix, part) for matrix in seen])[:, columns] if seen else None
+            found = top_k(scores[:, columns], _at_most(k, len(columns)), taken)
+            strangers += int(unknown.sum())
+            owners = ids[start : start + BLOCK]
+            lists.append(ranked_lists(*found, owners, self.item_ids[columns], (USER_ID, ITEM_ID)))
+        _warn_of_strangers(strangers)
         return pd.concat(lists, ignore_index=True)
 
     def fold_in(
@@ -183,6 +193,13 @@ class Recommender:
     ) -> pd.DataFrame:
         """Rank items for somebody unseen in training, by the items they took.
 
+        Args:
+            history: Ids of the items; of none, popular items are recommended and a warning says
+                so.
+            k: Length of the list.
+            candidates: As in :meth:`recommend`.
+            filter: As in :meth:`recommend`.
+
         Returns:
             Columns ``item_id, rank, score``; the history itself is left out.
 
@@ -194,8 +211,10 @@ class Recommender:
             (np.ones(len(rows), np.float32), (np.zeros(len(rows), np.int64), rows)),
             shape=(1, len(self.items)),
         )
-        columns = self._candidates(candidates, filter)
-        found = top_k(self._scores(taken, columns), k, taken[:, columns])
+        columns = choose(self.items, self.warm, candidates, filter)
+        scores, unknown = self._scores(taken)
+        _warn_of_strangers(int(unknown.sum()))
+        found = top_k(scores[:, columns], _at_most(k, len(columns)), taken[:, columns])
         frame = ranked_lists(*found, [""], self.item_ids[columns], (USER_ID, ITEM_ID))
         return frame.drop(columns=USER_ID)
 
@@ -204,70 +223,71 @@ class Recommender:
 
         Args:
             items: ``item_id`` and any columns.
-            features: Content of these items, made by the encoders the model was fitted with.
+            features: Content of these items, made by the encoders the model was fitted with. One
+                that the model does not know is left out, one that is not named is absent.
 
         Raises:
-            DataError: An id is there already, or a feature does not fit.
+            DataError: An id is missing or there already, or a feature does not fit; the
+                recommender stays as it was.
         """
-        known = set(self.item_ids) & set(items[ITEM_ID].astype(str))
-        if known:
-            raise DataError(
-                f"{len(known)} items are in the artefact already",
-                got=min(known),
-                fix="pass only new items",
-            )
-        features = {name: x for name, x in features.items() if name in self.features}
-        if self.features and not features:
-            raise DataError(
-                "the new items have no content that the model knows",
-                fix=f"give them one of: {', '.join(self.features)}",
-            )
-        self.model.add_items(features, len(items))
+        items = new_items(items, self.item_ids)
+        content = known_features(features, self.features)
+        self.model.add_items(content, len(items))
         self.features = {
-            name: _stacked(old, features.get(name), len(items))
-            for name, old in self.features.items()
+            n: stacked(x, content.get(n), len(items)) for n, x in self.features.items()
         }
-        self.items = pd.concat([self.items, items.assign(item_id=items[ITEM_ID].astype(str))])
-        self.items = self.items.reset_index(drop=True)
-        for split, matrix in self.seen.items():
-            self.seen[split] = sp.csr_matrix(
-                (matrix.data, matrix.indices, matrix.indptr),
-                shape=(matrix.shape[0], len(self.items)),
-            )
+        self.items = pd.concat([self.items, items], ignore_index=True)
+        self.seen = {
+            split: sp.csr_matrix((m.data, m.indices, m.indptr), (m.shape[0], len(self.items)))
+            for split, m in self.seen.items()
+        }
 
     def audience(self, items: Iterable[str], k: int = 100) -> pd.DataFrame:
         """Find, for each item, the users to show it to.
 
-        Users who have it already are left out.
+        Left out are users who have it already, and those without a train row, of whom nothing is
+        known.
 
         Returns:
             Columns ``item_id, user_id, rank, score``.
+
+        Raises:
+            ConfigError: k is below 1.
+            DataError: An item is unknown.
         """
-        ids = [str(i) for i in items]
+        ids = as_ids(items, "items")
         columns = self.item_rows(ids)
-        everyone = np.arange(len(self.user_ids))
-        scores = np.concatenate(
-            [
-                self._scores(self._history(part, ("train",)), columns)
-                for part in np.array_split(everyone, max(1, -(-len(everyone) // BLOCK)))
-            ]
-        )
-        excluded = self._history(everyone, tuple(self.seen))[:, columns].T.tocsr()
-        found = top_k(np.ascontiguousarray(scores.T), k, excluded)
+        blocks = []
+        for start in range(0, len(self.user_ids), BLOCK):
+            scores, unknown = self._scores(self.seen["train"][start : start + BLOCK])
+            scores[unknown] = -np.inf
+            blocks.append(scores[:, columns])
+        taken = union(list(self.seen.values()))[:, columns].T.tocsr()
+        scores = np.ascontiguousarray(np.concatenate(blocks).T)
+        found = top_k(scores, _at_most(k, len(self.user_ids)), taken)
         return ranked_lists(*found, ids, self.user_ids, (ITEM_ID, USER_ID))
 
     def similar_items(self, item: str, k: int = 20) -> pd.DataFrame:
         """Find the items whose vectors are closest to an item's, by cosine.
 
+        An item whose vector is zero, such as a cold one to a model of co-interactions, is like no
+        other.
+
         Returns:
             Columns ``item_id, rank, score``.
+
+        Raises:
+            ConfigError: k is below 1.
+            DataError: The item is unknown.
         """
         row = self.item_rows([item])[0]
         vectors = self.model.item_vectors()
-        norms = np.linalg.norm(vectors, axis=1)
-        cosine = vectors @ vectors[row] / np.maximum(norms * norms[row], 1e-12)
-        cosine[row] = -np.inf
-        found = top_k(cosine[None], min(k, len(cosine) - 1))
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vectors[row])
+        comparable = lengths > 0
+        comparable[row] = False
+        cosine = np.full(len(vectors), -np.inf, np.float32)
+        cosine[comparable] = vectors[comparable] @ vectors[row] / lengths[comparable]
+        found = top_k(cosine[None], _at_most(k, len(cosine)))
         frame = ranked_lists(*found, [item], self.item_ids, ("of", ITEM_ID))
         return frame.drop(columns="of")
 
@@ -281,14 +301,20 @@ class Recommender:
             user: Only look among the warm items of this user's history.
             history: Or among these.
             k: How many to name.
+
+        Raises:
+            ConfigError: k is below 1.
+            DataError: The item, the user or an item of the history is unknown.
         """
+        if k < 1:
+            raise ConfigError("k must be at least 1", got=k, fix="pass k >= 1")
+        row, rows = int(self.item_rows([item])[0]), self.item_rows(history)
         among = self.warm.copy()
-        rows = self.item_rows(history)
         if user is not None:
-            rows = self._history(self._user_rows([user]), ("train",)).indices
+            of_user = find_rows(pd.Index(self.user_ids), [user], "user")
+            rows = np.concatenate([rows, self.seen["train"][of_user].indices])
         if user is not None or len(rows):
-            among = np.isin(np.arange(len(self.items)), rows)
-        row = int(self.item_rows([item])[0])
+            among &= np.isin(np.arange(len(self.items)), rows)
         return explain(self.model, self.features, self.item_ids, row, among, k)
 
     def for_catalog(self, catalog: Catalog) -> CatalogOrder:
@@ -303,66 +329,40 @@ class Recommender:
         """
         return find_rows(pd.Index(self.item_ids), ids, "item")
 
-    def _user_rows(self, users: str | Iterable[str]) -> IntArray:
-        """Rows of users, -1 for those that are not known."""
-        if isinstance(users, str):
-            if users != "all":
-                raise ConfigError(
-                    "users must be 'all' or a list of ids", got=users, fix="[id, ...]"
-                )
-            return np.arange(len(self.user_ids))
-        index = pd.Index(self.user_ids)
-        rows: IntArray = index.get_indexer([str(u) for u in users]).astype(np.int64)
-        return rows
-
-    def _history(self, rows: IntArray, splits: Sequence[str]) -> sp.csr_matrix:
-        """``[B, I]`` interactions of some splits; an unknown user has none."""
-        unknown = [name for name in splits if name not in self.seen]
-        if unknown:
-            raise ConfigError(
-                f"exclude_seen cannot name {unknown[0]!r}", fix=nearest(unknown[0], self.seen)
-            )
-        total = sum((self.seen[name] for name in splits[1:]), self.seen[splits[0]])
-        picked = sp.csr_matrix(total[np.maximum(rows, 0)])
-        return sp.csr_matrix(sp.diags_array((rows >= 0).astype(np.float32)) @ picked)
-
-    def _scores(self, history: sp.csr_matrix, columns: IntArray) -> FloatArray:
-        """Calibrated scores; somebody without a history gets popularity instead."""
-        scores = self.score(history, columns)
-        strangers = history.getnnz(axis=1) == 0
+    def _scores(self, history: sp.csr_matrix) -> tuple[FloatArray, BoolArray]:
+        """Calibrated scores of all items, ``[B, I]``, and who got popularity instead, ``[B]``."""
+        scores = self._calibrated(history)
+        strangers = says_nothing(history, scores, self.warm)
         if strangers.any():
-            warnings.warn(
-                f"{int(strangers.sum())} users have no history: popular items are recommended",
-                stacklevel=3,
-            )
-            scores[strangers] = self._popularity[columns]
-        return scores
+            scores[strangers] = self._popularity()
+        return scores, strangers
 
-    @property
+    def _calibrated(self, history: sp.csr_matrix) -> FloatArray:
+        return self.calibration.apply(self.model.components(history), self.warm)
+
     def _popularity(self) -> FloatArray:
         """``[I]``: what somebody with the history of all users together would be shown."""
-        everybody = sp.csr_matrix(self.seen["train"].sum(axis=0))
+        everybody = sp.csr_matrix(self.seen["train"].sum(axis=0), dtype=np.float32)
         counts = self.seen["train"].getnnz(axis=0).astype(np.float32)[None]
-        predicted = self.score(everybody, np.arange(len(self.items)))
         known = standardise(np.log1p(counts), self.warm)
-        return np.asarray(np.where(self.warm, known[0], predicted[0]), np.float32)
+        popular: FloatArray = self._calibrated(everybody)[0]
+        popular[self.warm] = known[0, self.warm]
+        return popular
 
-    def _candidates(self, candidates: str, filter: Filter | None) -> IntArray:
-        kinds = {"warm": self.warm, "cold": ~self.warm, "all": np.ones_like(self.warm)}
-        if candidates not in kinds:
-            raise ConfigError(f"unknown candidates {candidates!r}", fix=nearest(candidates, SLICES))
-        chosen = kinds[candidates]
-        if isinstance(filter, str):
-            chosen = chosen & Condition.parse(filter).mask(self.items, "items")
-        elif filter is not None:
-            chosen = chosen & np.asarray(filter(self.items), dtype=bool)
-        return np.flatnonzero(chosen)
+    def _split(self, name: str) -> sp.csr_matrix:
+        if name not in self.seen:
+            raise ConfigError(f"exclude_seen cannot name {name!r}", fix=nearest(name, self.seen))
+        return self.seen[name]
 
 
-def _stacked(old: Feature, new: Feature | None, count: int) -> Feature:
-    if new is None:
-        width = old.values.shape[1]
-        new = Feature(np.zeros((count, width), np.float32), np.zeros(count, dtype=bool))
-    return Feature(
-        np.concatenate([old.values, new.values]), np.concatenate([old.present, new.present])
-    )
+def _at_most(k: int, available: int) -> int:
+    """A list is never longer than what there is; k below 1 is left for ``top_k`` to refuse."""
+    return min(k, max(available, 1))
+
+
+def _warn_of_strangers(count: int) -> None:
+    if count:
+        warnings.warn(
+            f"{count} users have no history that says anything: popular items are recommended",
+            stacklevel=3,
+        )

@@ -1,0 +1,57 @@
+"""Which items may be recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmalign.data.condition import Condition
+from mmalign.errors import ConfigError, DataError, nearest
+from mmalign.interfaces import BoolArray, IntArray
+
+__all__ = ["Filter", "choose"]
+
+Filter = str | Callable[[pd.DataFrame], Any]
+"""A condition such as ``price < 20``, or a function from the items' frame to a mask ``[I]``."""
+
+
+def choose(
+    items: pd.DataFrame, warm: BoolArray, candidates: str, filter: Filter | None
+) -> IntArray:
+    """Row numbers of the items of a slice that pass a filter.
+
+    Raises:
+        ConfigError: There is no such slice, or the condition cannot be read.
+        DataError: The condition names a column that is not there, or the mask does not fit.
+
+    Example:
+        >>> items = pd.DataFrame({"item_id": ["tea", "mug"], "price": [3.0, None]})
+        >>> choose(items, np.array([True, True]), "warm", "price < 20").tolist()
+        [0]
+    """
+    slices = {"warm": warm, "cold": ~warm, "all": np.ones_like(warm)}
+    if candidates not in slices:
+        raise ConfigError(f"unknown candidates {candidates!r}", fix=nearest(candidates, slices))
+    chosen = slices[candidates]
+    if isinstance(filter, str):
+        chosen = chosen & Condition.parse(filter).mask(items, "items")
+    elif filter is not None:
+        chosen = chosen & _mask(filter(items), len(items))
+    return np.flatnonzero(chosen)
+
+
+def _mask(found: Any, num_items: int) -> BoolArray:
+    try:
+        mask = pd.array(found, dtype="boolean").fillna(False).to_numpy(dtype=bool)
+    except (TypeError, ValueError):
+        mask = np.zeros(0, dtype=bool)
+    if len(mask) != num_items:
+        raise DataError(
+            f"a filter must give one bool for each of {num_items} items",
+            got=found,
+            fix="return a mask such as items.price < 20",
+        )
+    return np.asarray(mask, dtype=bool)

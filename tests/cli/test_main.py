@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import mmalign.cli.main
+from mmalign import __version__
+from mmalign.cli import main
+from mmalign.cli.main import COMMANDS, SECTIONS
+from mmalign.experiment import ExperimentConfig
+
+THERE = [name for name in COMMANDS if name != "demo"]
+"""The demo has tests of its own."""
+
+
+@pytest.mark.parametrize("name", THERE)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_has_help_with_an_example(name, flag, capsys):
+    try:
+        code = main([name, flag])
+    except SystemExit as stop:
+        code = stop.code
+    shown = capsys.readouterr()
+    assert code in (0, None)
+    assert "example:" in shown.out
+    assert f"mmalign {name}" in shown.out
+    assert shown.err == ""
+
+
+def test_usage_lists_every_command(mmalign):
+    for arguments, code in (([], 2), (["--help"], 0), (["-h"], 0)):
+        shown = mmalign(*arguments)
+        assert shown.code == code
+        assert all(f"  {name} " in shown.out + shown.err for name in COMMANDS)
+    assert mmalign("--version").out == f"mmalign {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recomend", "ART"], "unknown command 'recomend': did you mean 'recommend'"),
+        (["validate", "--strct"], "unknown option '--strct': did you mean '--strict'"),
+        (["validate", "--data.pth", "x"], "unknown key 'data.pth': did you mean 'path'"),
+        (["validate", "--encoder.text", "x"], "unknown key 'encoder': did you mean 'encoders'"),
+        (["validate", "--seed"], "option --seed has no value"),
+        (["validate", "--config", "nowhere.yaml"], "config file not found (got 'nowhere.yaml')"),
+        (["validate"], "data.path is not set"),
+        (["evaluate"], "the following arguments are required: ART"),
+        (["add-items", "ART", "x.csv"], "the following arguments are required: --output"),
+        (["audience", "ART"], "the following arguments are required: --items"),
+        (["doctor", "--data.path", "x"], "this command reads no config"),
+        (["explain", "ART", "i1", "--seed", "1"], "this command reads no config"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exits_2(mmalign, arguments, message):
+    shown = mmalign(*arguments)
+    assert shown.code == 2
+    assert message in shown.error
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_the_sections_of_the_config_are_known_without_importing_it():
+    assert set(SECTIONS) == {field.name for field in dataclasses.fields(ExperimentConfig)}
+
+
+def test_sections_can_be_given_whole(mmalign, house):
+    shown = mmalign("validate", "--data", f"{{path: {house.shop}}}", "--encoders", "{text: x}")
+    assert shown.code == 0, shown.err
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (KeyboardInterrupt(), "mmalign: error: interrupted"),
+        (OSError(28, "No space left on device"), "mmalign: error: the system refused: [Errno 28]"),
+    ],
+)
+def test_what_the_system_does_is_one_line(mmalign, monkeypatch, error, line):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(mmalign_main := mmalign_module(), "_run", fail)
+    assert mmalign_main is not None
+    shown = mmalign("validate")
+    assert shown.code == 1
+    assert shown.error.startswith(line)
+
+
+def mmalign_module():
+    return sys.modules["mmalign.cli.main"]
+
+
+def test_warnings_are_one_line_and_only_those_for_users(mmalign, monkeypatch):
+    def warn(*_):
+        warnings.warn("two\nlines", stacklevel=1)
+        warnings.warn("a library is old", DeprecationWarning, stacklevel=1)
+        return 0
+
+    before = warnings.showwarning
+    monkeypatch.setattr(mmalign_module(), "_run", warn)
+    assert mmalign("validate").err == "mmalign: warning: two lines\n"
+    assert warnings.showwarning is before
+
+
+def test_a_further_process_says_which_it_is_and_warns_of_nothing(mmalign, monkeypatch):
+    def fail(*_):
+        warnings.warn("said by the first process", stacklevel=1)
+        raise mmalign_module().ConfigError("no")
+
+    monkeypatch.setattr(mmalign_module(), "_run", fail)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert mmalign("fit").err == "mmalign: error: process 1: no\n"
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert mmalign("fit").err.splitlines()[-1] == "mmalign: error: no"
+
+
+def test_ranking_needs_neither_lightning_nor_transformers(house):
+    """And a reader that has enough, such as head, is no error."""
+    code = (
+        "import sys\n"
+        "from mmalign.cli import main\n"
+        f"assert main(['evaluate', {str(house.art)!r}, '--json']) == 0\n"
+        f"assert main(['recommend', {str(house.art)!r}, '--split', 'test', '--json']) == 0\n"
+        "heavy = {'lightning', 'transformers', 'timm', 'open_clip', 'jsonargparse', 'datasets'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+        f"sys.exit(main(['recommend', {str(house.art)!r}, '-k', '40']))\n"
+    )
+    ran = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
+    assert ran.stdout is not None
+    assert ran.stdout.readline() == "{\n"
+    ran.stdout.close()
+    assert ran.stderr is not None
+    errors = ran.stderr.read()
+    assert "Traceback" not in errors
+    assert ran.wait() == 1
+
+
+def test_the_module_runs_as_a_program():
+    ran = subprocess.run(
+        [sys.executable, "-m", "mmalign.cli", "nonsense"], capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("mmalign: error: unknown command 'nonsense'")
+    assert mmalign.cli.main.main is main

@@ -1,0 +1,80 @@
+"""Where the untrained, frozen network places users and items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from mmalign.graph.propagation import LAYERS, SparseOperator
+from mmalign.models import Aligned, TrainData
+from mmalign.models.aligned import AlignedConfig
+
+COLD, WARM = np.arange(10, 14), np.arange(10)
+
+
+def fitted(data: TrainData, layer: str = "lightgcn") -> Aligned:
+    """A network whose every weight, biases too, is drawn at random."""
+    config = AlignedConfig(embedding_dim=8, hidden_dim=16, fused_dim=6, layer=layer)  # type: ignore[arg-type]
+    model = Aligned(config).fit(data)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.copy_(torch.rand_like(weight) - 0.3)
+    return model.freeze(data)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_history_places_a_user_where_the_whole_graph_does(shop: TrainData, layer: str) -> None:
+    model = fitted(shop, layer)
+    with torch.no_grad():
+        start = model.network.content(model.item_input(shop.features))
+        start[:10] += model.network.ids
+        whole = model.network.propagate(start, SparseOperator(shop.matrix))
+    np.testing.assert_allclose(
+        model.user_vectors(shop.matrix), whole.users.numpy(), rtol=1e-4, atol=1e-5
+    )
+    alone = np.concatenate([model.user_vectors(row) for row in shop.matrix])
+    np.testing.assert_allclose(alone, whole.users.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.item_vectors(), whole.items.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_vectors_have_length_one(shop: TrainData, layer: str) -> None:
+    model = fitted(shop, layer)
+    np.testing.assert_allclose(np.linalg.norm(model.item_vectors(), axis=1), 1, rtol=1e-5)
+    some = shop.matrix[:29]
+    np.testing.assert_allclose(np.linalg.norm(model.user_vectors(some), axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_ids_move_warm_items_and_no_cold_one(shop: TrainData, layer: str) -> None:
+    model = fitted(shop, layer)
+    before = model.item_vectors().copy()
+    with torch.no_grad():
+        model.network.ids.copy_(torch.randn_like(model.network.ids) * 5)
+    after = model.freeze(shop).item_vectors()
+    np.testing.assert_array_equal(after[COLD], before[COLD])
+    assert (np.abs(after[WARM] - before[WARM]).max(axis=1) > 1e-3).all()
+
+
+def test_a_cold_item_is_placed_by_its_own_content_alone(shop: TrainData) -> None:
+    model = fitted(shop)
+    before = model.item_vectors().copy()
+    other = shop.matrix[::-1].tocsr()  # the same items are warm, taken by other users
+    changed = {
+        name: type(x)(np.where(np.arange(14)[:, None] == 11, -x.values, x.values), x.present)
+        for name, x in shop.features.items()
+    }
+    after = model.freeze(TrainData(sp.csr_matrix(other), changed)).item_vectors()
+    still = [10, 12, 13]
+    np.testing.assert_array_equal(after[still], before[still])
+    assert np.abs(after[11] - before[11]).max() > 1e-3
+
+
+def test_freezing_reads_no_dropout(shop: TrainData) -> None:
+    model = fitted(shop)
+    before = model.item_vectors().copy()
+    model.network.train()
+    np.testing.assert_array_equal(model.freeze(shop).item_vectors(), before)

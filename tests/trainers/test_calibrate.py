@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmalign.data.catalog import Catalog
+from mmalign.evaluation.protocol import evaluate
+from mmalign.models.calibration import Calibration
+from mmalign.trainers.calibrate import RIDGE_SCALE, choose_calibration
+
+USERS, WARM, COLD = 60, 60, 40
+
+
+class Known:
+    """Scores are known for each user, who is known by the one item of the history."""
+
+    serves_cold = True
+
+    def __init__(self, **parts):
+        self.parts = parts
+        self.warm = np.arange(WARM + COLD) < WARM
+
+    def components(self, history):
+        users = history.indices
+        assert len(users) == history.shape[0]
+        return {name: scores[users] for name, scores in self.parts.items()}
+
+
+@pytest.fixture
+def likes(rng):
+    return rng.normal(size=(USERS, WARM + COLD)).astype(np.float32)
+
+
+def catalog(likes, *, cold=True, valid=True):
+    """User u has the item u in train and, in valid, the ten items liked most."""
+    rows = [(f"u{u:02}", f"i{u:02}", "train") for u in range(USERS)]
+    seen = likes.copy() if cold else likes[:, :WARM].copy()
+    seen[np.arange(USERS), np.arange(USERS)] = -np.inf
+    if valid:
+        best = np.argsort(-seen, axis=1)[:, :10]
+        rows += [(f"u{u:02}", f"i{i:02}", "valid") for u in range(USERS) for i in best[u]]
+    items = pd.DataFrame({"item_id": [f"i{i:02}" for i in range(WARM + COLD)]})
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "split"])
+    return Catalog.from_pandas(items, log)
+
+
+class Calibrated:
+    def __init__(self, model, calibration):
+        self.model, self.calibration = model, calibration
+
+    def score(self, history, items):
+        return self.calibration.apply(self.model.components(history), self.model.warm)[:, items]
+
+
+def reached(model, shop, calibration):
+    """The harmonic mean of the slices, by the protocol that measures everything else."""
+    return evaluate(Calibrated(model, calibration), shop, "valid", ks=(20,)).harmonic_mean()
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 5.0])
+def test_makes_up_for_a_planted_scale_of_cold_scores(likes, factor):
+    damped, shop = likes.copy(), catalog(likes)
+    damped[:, WARM:] /= factor
+    model = Known(score=damped)
+    found = choose_calibration(model, shop)
+    assert reached(model, shop, found) > 0.98
+    assert reached(model, shop, found) > reached(model, shop, Calibration()) + 0.02
+
+
+def test_finds_the_planted_shift_of_cold_scores(likes):
+    lowered = likes.copy()
+    lowered[:, WARM:] -= 1
+    found = choose_calibration(Known(network=lowered), catalog(likes))
+    assert found.cold_shift == pytest.approx(1, abs=0.3)
+
+
+def test_gives_the_weight_to_the_part_that_knows(likes, rng):
+    noise = rng.normal(size=likes.shape).astype(np.float32)
+    found = choose_calibration(Known(network=noise, teacher=likes), catalog(likes))
+    assert found.weights["teacher"] >= 0.8
+    assert sum(found.weights.values()) == pytest.approx(1)
+
+
+def test_what_valid_cannot_tell_stays_at_its_default(likes):
+    model = Known(network=likes, teacher=likes)
+    default = Calibration(
+        weights={"network": 0.5, "teacher": 0.5},
+        cold_scales={"network": 1.0, "teacher": RIDGE_SCALE},
+    )
+    assert choose_calibration(model, catalog(likes, valid=False)) == default
+    without_cold = choose_calibration(model, catalog(likes, cold=False))
+    assert without_cold.cold_scales == default.cold_scales
+    assert without_cold.cold_shift == 0
+
+
+def test_a_model_without_cold_scores_is_left_as_it_is(likes):
+    model = Known(score=likes)
+    model.serves_cold = False
+    assert choose_calibration(model, catalog(likes)) == Calibration()
+
+
+def test_is_deterministic_and_bounded_in_users(likes, monkeypatch):
+    model, shop = Known(score=likes / 3), catalog(likes)
+    assert choose_calibration(model, shop) == choose_calibration(model, shop)
+    asked = []
+    monkeypatch.setattr("mmalign.trainers.calibrate.MAX_SCORES", 7 * (WARM + COLD))
+    monkeypatch.setattr(
+        model, "components", lambda h, real=model.components: asked.append(h.shape[0]) or real(h)
+    )
+    choose_calibration(model, shop, seed=1)
+    assert max(asked) == 7

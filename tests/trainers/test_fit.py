@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmalign.config import from_dict
+from mmalign.errors import ConfigError
+from mmalign.evaluation.protocol import evaluate
+from mmalign.experiment import ExperimentConfig
+from mmalign.models.calibration import Calibration
+from mmalign.trainers.fit import fit
+
+
+def run(shop, name, **more):
+    values = {
+        "model": {"name": name, "aligned": {"embedding_dim": 16, "batch_size": 16}},
+        "trainer": {"max_epochs": 2, "check_val_every_n_epoch": 1, "accelerator": "cpu"},
+    }
+    config = from_dict(ExperimentConfig, values)
+    return fit(config, shop.catalog, shop.features, folder=shop.folder, progress=False, **more)
+
+
+def test_a_closed_form_is_fitted_and_calibrated(shop):
+    result = run(shop, "kernel_ridge")
+    assert result.curve == []
+    assert set(result.seconds) == {"fit", "calibrate"}
+    assert result.calibration.cold_scales
+    assert list(shop.folder.iterdir()) == []  # nothing is trained, so nothing is logged
+    assert evaluate(result.model, shop.catalog, "test").metrics["cold"]["ndcg@20"] > 0.6
+
+
+def test_a_network_is_trained_between(shop):
+    result = run(shop, "aligned")
+    assert set(result.seconds) == {"fit", "train", "calibrate"}
+    assert {p.epoch for p in result.curve} == {0, 1}
+    assert set(result.calibration.weights) == {"network", "teacher"}
+
+
+def test_a_model_without_cold_scores_has_no_calibration(shop):
+    assert run(shop, "popularity").calibration == Calibration()
+
+
+def test_the_same_config_gives_the_same_model(shop):
+    first, again = run(shop, "aligned"), run(shop, "aligned")
+    assert first.calibration == again.calibration
+    for name, array in first.model.arrays().items():
+        np.testing.assert_array_equal(array, again.model.arrays()[name])
+
+
+def test_a_closed_form_has_nothing_to_resume(shop):
+    with pytest.raises(ConfigError, match="not trained step by step"):
+        run(shop, "ease", resume="last.ckpt")

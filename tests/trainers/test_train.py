@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import csv
+import signal
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from mmalign.errors import ConfigError, TrainingError
+from mmalign.experiment import TrainingConfig
+from mmalign.models import TrainData
+from mmalign.trainers.module import AlignedModule
+
+
+def same_weights(left, right):
+    assert left.keys() == right.keys()
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def script(monkeypatch, values):
+    """Let validation find these values, one after the other."""
+    left = list(values)
+
+    def validate(self):
+        self.log("valid/ndcg@20", left.pop(0))
+
+    monkeypatch.setattr(AlignedModule, "on_validation_epoch_end", validate)
+
+
+def interrupt(monkeypatch, step, error=KeyboardInterrupt):
+    """Let training be stopped in one step, once."""
+    real, pending = AlignedModule.training_step, [error]
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == step and pending:
+            raise pending.pop()
+        return real(self, batch, batch_idx)
+
+    monkeypatch.setattr(AlignedModule, "training_step", training_step)
+
+
+def test_the_loss_falls_and_the_planted_tastes_are_found(shop):
+    run = shop.train(max_epochs=30, check_val_every_n_epoch=10)
+    loss = run.values("train/loss")
+    assert len(loss) == 30
+    assert np.mean(loss[-5:]) < 0.97 * np.mean(loss[:5])
+    assert run.values("valid/ndcg@20")[-1] > 0.48  # at random it is .24
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(shop):
+    first, again = shop.train(folder="first"), shop.train(folder="again")
+    other = shop.train(folder="other", seed=1)
+    assert same_weights(first.model.network.state_dict(), again.model.network.state_dict())
+    assert first.curve == again.curve
+    assert not same_weights(first.model.network.state_dict(), other.model.network.state_dict())
+
+
+def test_dropout_is_on_in_every_step_after_validations_too(shop, monkeypatch):
+    real, modes = AlignedModule.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        modes.append({module.training for module in self.network.modules()})
+        return real(self, batch, batch_idx)
+
+    monkeypatch.setattr(AlignedModule, "training_step", training_step)
+    shop.train(max_epochs=3)
+    assert modes == [{True}] * len(modes)
+    assert len(modes) == 9
+
+
+def test_early_stopping_ends_training_and_the_best_weights_are_loaded_back(shop, monkeypatch):
+    script(monkeypatch, [0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
+    run = shop.train(max_epochs=6, training=TrainingConfig(patience=2))
+    assert run.values("valid/ndcg@20") == pytest.approx([0.1, 0.5, 0.4, 0.3])
+    best, last = run.checkpoint("best"), run.checkpoint("last")
+    assert (best["epoch"], last["epoch"]) == (1, 3)
+    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
+    assert same_weights(weights, best["state_dict"])
+    assert not same_weights(weights, last["state_dict"])
+
+
+def test_the_model_is_frozen_at_the_weights_it_ends_with(shop):
+    run = shop.train()
+    vectors = run.model.vectors.copy()
+    run.model.freeze(TrainData(shop.catalog.matrix("train"), shop.features))
+    np.testing.assert_array_equal(run.model.vectors, vectors)
+
+
+def test_frozen_content_is_as_it_was(shop):
+    before = {name: x.values.copy() for name, x in shop.features.items()}
+    shop.train()
+    for name, feature in shop.features.items():
+        np.testing.assert_array_equal(feature.values, before[name])
+
+
+def test_without_valid_rows_all_epochs_run_and_the_last_weights_stay(shop, log, make_catalog):
+    shop.catalog = make_catalog(log[log["split"] != "valid"])
+    run = shop.train(max_epochs=4, check_val_every_n_epoch=2, training=TrainingConfig(patience=1))
+    assert len(run.values("train/loss")) == 4
+    assert not run.values("valid/ndcg@20")
+    assert not (run.folder / "checkpoints" / "best.ckpt").exists()
+    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
+    assert same_weights(weights, run.checkpoint("last")["state_dict"])
+
+
+def test_logs_and_diagnostics_are_written(shop):
+    run = shop.train(max_epochs=2)
+    with open(run.folder / "csv" / "version_0" / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = {
+        *(f"valid/{part}ndcg@20" for part in ("", "warm_", "cold_", "all_")),
+        "diagnostics/alignment",
+        "diagnostics/uniformity",
+        "diagnostics/content_retrieval@10",
+        "diagnostics/modality_gap_group",
+        "diagnostics/modality_gap_image",
+        "train/loss",
+    }
+    for name in names:
+        logged = [float(row[name]) for row in rows if row.get(name)]
+        assert len(logged) == 2, name
+        assert np.isfinite(logged).all(), name
+        assert run.values(name) == pytest.approx(logged), name
+    assert [p.epoch for p in run.curve if p.name == "valid/ndcg@20"] == [0, 1]
+    assert list((run.folder / "tensorboard" / "version_0").glob("events.*"))
+
+
+@pytest.mark.parametrize("step", [7, 9])  # inside the third epoch, and at the start of the fourth
+def test_interrupted_and_resumed_is_as_if_never_interrupted(shop, monkeypatch, step):
+    unbroken = shop.train(max_epochs=6, folder="unbroken")
+    with monkeypatch.context() as patch:
+        interrupt(patch, step)
+        with pytest.raises(
+            TrainingError, match=r"interrupted: go on with --ckpt_path .*last\.ckpt"
+        ):
+            shop.train(max_epochs=6, folder="broken")
+    last = shop.folder / "broken" / "checkpoints" / "last.ckpt"
+    resumed = shop.train(max_epochs=6, folder="broken", resume=str(last))
+    assert same_weights(
+        unbroken.checkpoint("last")["state_dict"], resumed.checkpoint("last")["state_dict"]
+    )
+    assert same_weights(unbroken.model.network.state_dict(), resumed.model.network.state_dict())
+    assert unbroken.curve == resumed.curve
+    np.testing.assert_array_equal(unbroken.model.vectors, resumed.model.vectors)
+
+
+def test_the_best_before_an_interruption_is_still_the_best_after_it(shop, monkeypatch):
+    script(monkeypatch, [0.5, 0.4, 0.3, 0.2])
+    interrupt(monkeypatch, 6)
+    with pytest.raises(TrainingError):
+        shop.train(max_epochs=4)
+    last = shop.folder / "run" / "checkpoints" / "last.ckpt"
+    run = shop.train(max_epochs=4, resume=str(last))
+    assert run.checkpoint("best")["epoch"] == 0
+    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
+    assert same_weights(weights, run.checkpoint("best")["state_dict"])
+
+
+def test_an_interruption_leaves_ctrl_c_as_it_was(shop, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    interrupt(monkeypatch, 0)
+    with pytest.raises(TrainingError, match="interrupted: start again"):
+        shop.train()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_loss_that_is_not_finite_is_one_line(shop):
+    with pytest.raises(TrainingError, match="loss is not finite") as caught:
+        shop.train(model={"learning_rate": 1e30})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_checkpoint_is_one_line(shop):
+    with pytest.raises(TrainingError, match=r"no checkpoint there \(got 'nowhere\.ckpt'\)"):
+        shop.train(resume="nowhere.ckpt")
+
+
+def test_a_damaged_checkpoint_is_one_line(shop):
+    run = shop.train(max_epochs=1)
+    path = run.folder / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(TrainingError, match="cannot read the checkpoint") as caught:
+        shop.train(resume=str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_model_is_one_line(shop):
+    run = shop.train(max_epochs=1)
+    path = str(run.folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(TrainingError, match="not one of this model"):
+        shop.train(resume=path, model={"embedding_dim": 8})
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_checkpoint_runs_no_code(shop, tmp_path):
+    torch.save({"state_dict": Bomb(str(tmp_path / "ran"))}, tmp_path / "bomb.ckpt")
+    with pytest.raises(TrainingError, match="cannot read the checkpoint"):
+        shop.train(resume=str(tmp_path / "bomb.ckpt"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_checkpoint_is_loaded_with_weights_only(shop, monkeypatch):
+    run = shop.train(max_epochs=1)
+    real, said = torch.load, []
+
+    def load(*args, **options):
+        said.append(options.get("weights_only"))
+        return real(*args, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    shop.train(max_epochs=2, resume=str(run.folder / "checkpoints" / "last.ckpt"))
+    assert said == [True] * len(said)
+    assert len(said) >= 3  # looked at, resumed from, and the best at the end
+
+
+def test_an_unknown_metric_to_monitor_is_named_before_training(shop, log, make_catalog):
+    with pytest.raises(ConfigError, match=r"training\.monitor .*did you mean 'valid/ndcg@20'"):
+        shop.train(training=TrainingConfig(monitor="valid/ndgc@20"))
+    is_cold_in_valid = (log["split"] == "valid") & (log["item"] < 10)
+    shop.catalog = make_catalog(log[~is_cold_in_valid])
+    with pytest.raises(ConfigError, match=r"training\.monitor"):
+        shop.train(training=TrainingConfig(monitor="valid/cold_ndcg@20"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_epoch": 3}, "did you mean 'max_epochs'"),
+        ({"logger": True}, "unknown key 'trainer.logger'"),
+        ({"accelerator": "abacus"}, "abacus"),
+        ({"devices": 0}, "lightning cannot train like this"),
+    ],
+)
+def test_trainer_options_that_cannot_work_are_one_line(shop, options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        shop.train(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_later_run_replaces_the_checkpoints_of_an_earlier_one(shop, monkeypatch):
+    script(monkeypatch, [0.9, 0.8])
+    shop.train(max_epochs=2)
+    script(monkeypatch, [0.1, 0.2, 0.3])
+    run = shop.train(max_epochs=3, seed=1)
+    assert sorted(p.name for p in (run.folder / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
+    assert run.checkpoint("best")["epoch"] == 2
+
+
+def test_sampled_negatives_train_too(shop):
+    loss = shop.train(max_epochs=12, model={"negatives": 30}).values("train/rank")
+    assert np.isfinite(loss).all()
+    assert np.mean(loss[-3:]) < np.mean(loss[:3])
+
+
+def test_the_other_modalities_go_on_when_one_is_absent_everywhere(shop):
+    nowhere = shop.features["image"]
+    absent = replace(
+        nowhere, values=np.zeros_like(nowhere.values), present=np.zeros_like(nowhere.present)
+    )
+    shop.features = {**shop.features, "image": absent}
+    run = shop.train(max_epochs=2)
+    assert np.isfinite(run.model.vectors).all()
+
+
+def test_the_curve_goes_forward(shop):
+    run = shop.train(max_epochs=4, check_val_every_n_epoch=2)
+    epochs = [p.epoch for p in run.curve]
+    assert all(left <= right for left, right in pairwise(epochs))
+    assert [p.epoch for p in run.curve if p.name == "valid/ndcg@20"] == [1, 3]
