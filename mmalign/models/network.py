@@ -97,8 +97,9 @@ class AlignedNetwork(nn.Module):
             nn.LeakyReLU(),
             nn.Linear(config.hidden_dim, dim),
         )
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(width, dim, bias=False) for name, width in modality_dims.items()}
+        self.modalities = tuple(modality_dims)
+        self.heads = nn.ModuleList(
+            nn.Linear(width, dim, bias=False) for width in modality_dims.values()
         )
         self.ids = nn.Parameter(torch.randn(num_warm, dim) * 0.01)
         self.to_user = nn.ModuleList(
@@ -114,7 +115,7 @@ class AlignedNetwork(nn.Module):
         """Each modality on its own in the shared space, ``[N, D]``; absent rows are zero."""
         return {
             name: head(items.modalities[name]) * items.present[name][:, None]
-            for name, head in self.heads.items()
+            for name, head in zip(self.modalities, self.heads, strict=True)
         }
 
     def content(self, items: ItemInput, hidden: Mapping[str, Tensor] | None = None) -> Tensor:
