@@ -20,7 +20,7 @@ from mmalign.errors import ConfigError
 from mmalign.experiment import EvaluationConfig, ExperimentConfig, TrainingConfig
 from mmalign.models import MODELS, ModelConfig
 from mmalign.models.aligned import AlignedConfig
-from mmalign.models.closed_form import KernelRidgeConfig
+from mmalign.models.closed_form import CollectiveConfig, KernelRidgeConfig
 from mmalign.models.kernel import KernelConfig
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -56,7 +56,7 @@ kernels = st.builds(
     landmarks=st.integers(1, 10**6),
     rank=st.integers(1, 10**6),
 )
-ridges = st.builds(KernelRidgeConfig, l2=positive, regularization=positive, kernel=kernels)
+ridge = {"l2": positive, "content_weight": positive, "regularization": positive, "kernel": kernels}
 experiments = st.builds(
     ExperimentConfig,
     seed=st.integers(0, 2**31),
@@ -91,8 +91,10 @@ experiments = st.builds(
     model=st.builds(
         ModelConfig,
         name=st.sampled_from(sorted(MODELS)),
-        aligned=st.builds(AlignedConfig, learning_rate=positive, teacher=ridges),
-        kernel_ridge=ridges,
+        aligned=st.builds(
+            AlignedConfig, learning_rate=positive, teacher=st.builds(CollectiveConfig, **ridge)
+        ),
+        kernel_ridge=st.builds(KernelRidgeConfig, **ridge),
     ),
     training=st.builds(TrainingConfig, monitor=names, patience=st.integers(1, 100)),
     trainer=st.dictionaries(names, st.none() | st.booleans() | st.integers() | names, max_size=3),

@@ -79,7 +79,7 @@ class KernelRidgeConfig:
         kernel: How modalities make one similarity.
 
     Raises:
-        ConfigError: A penalty is not positive.
+        ConfigError: A penalty is not positive, or ``content_weight`` is negative.
     """
 
     l2: float = 150.0
@@ -121,8 +121,8 @@ class KernelRidge(ContentModel[KernelRidgeConfig]):
     with the same kernel (Saunders et al. 1998). With a ``content_weight`` items are regressed on
     content and interactions together: the kernel is added to the Gram matrix of interactions, as
     if every content feature were a further user (collective EASE: Jeunen, Van Balen and Goethals
-    2020, "Closed-form models for collaborative filtering with side-information"). Cold scores come out too small next to warm ones:
-    :mod:`mmalign.models.calibration` finds their scale on valid.
+    2020, "Closed-form models for collaborative filtering with side-information"). Cold scores come
+    out too small next to warm ones: :mod:`mmalign.models.calibration` finds their scale on valid.
     """
 
     serves_cold: ClassVar[bool] = True

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from mmalign.errors import ConfigError, DataError
 from mmalign.interfaces import Feature
-from mmalign.models import MODELS, ModelConfig, TrainData, build_model
+from mmalign.models import MODELS, ModelConfig, TrainData, build_model, kernel_of
 
 ONE = sp.csr_matrix(np.ones((1, 2), np.float32))
 
@@ -52,3 +52,12 @@ def test_every_model_is_built_by_its_name() -> None:
 def test_an_unknown_model_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'kernel_ridge'"):
         ModelConfig(name="kernel-ridge")
+
+
+def test_the_kernel_of_a_model() -> None:
+    for name, kind in MODELS.items():
+        kernel = kernel_of(ModelConfig(name=name))
+        assert (kernel is not None) == kind.uses_content
+    teacher = ModelConfig().aligned.teacher
+    assert kernel_of(ModelConfig(name="aligned")) is not ModelConfig().kernel_ridge.kernel
+    assert kernel_of(ModelConfig(name="aligned")) == teacher.kernel

@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from mmalign.errors import ConfigError
 from mmalign.models import TrainData
 from mmalign.models.closed_form import (
+    CollectiveConfig,
     Ease,
     EaseConfig,
     KernelRidge,
@@ -67,7 +68,9 @@ def kernel_ridge_by_hand(
 def test_kernel_ridge_equals_its_dual_form(
     shop: TrainData, landmarks: int, regularization: float
 ) -> None:
-    config = KernelRidgeConfig(20.0, regularization, KernelConfig(landmarks=landmarks))
+    config = KernelRidgeConfig(
+        l2=20.0, regularization=regularization, kernel=KernelConfig(landmarks=landmarks)
+    )
     model = KernelRidge(config).fit(shop)
     history = shop.matrix.toarray().astype(np.float64)[:8]
     scores = model.score(shop.matrix[:8], EVERYTHING)
@@ -91,7 +94,7 @@ def test_kernel_ridge_equals_scikit_learn_on_the_kernel_itself(shop: TrainData) 
     towards = gram[:, :10].mean(axis=1)
     centred = gram - towards[:, None] - towards[None] + gram[:10, :10].mean()
 
-    model = KernelRidge(KernelRidgeConfig(20.0, 0.7)).fit(shop)
+    model = KernelRidge(KernelRidgeConfig(l2=20.0, regularization=0.7)).fit(shop)
     scores = model.score(shop.matrix, EVERYTHING).astype(np.float64)
     mean = scores[:, :10].mean(axis=1, keepdims=True)
     peer = SklearnKernelRidge(alpha=0.7, kernel="precomputed")
@@ -103,7 +106,7 @@ def test_kernel_ridge_equals_scikit_learn_on_the_kernel_itself(shop: TrainData) 
 
 def test_ridge_equals_scikit_learn_on_concatenated_features(shop: TrainData) -> None:
     """The sum kernel is a linear one on unit rows scaled by the square roots of the weights."""
-    config = RidgeConfig(20.0, 0.7)
+    config = RidgeConfig(l2=20.0, regularization=0.7)
     assert config.kernel.kind == "sum"
     model = KernelRidge(config).fit(shop)
     blocks = []
@@ -119,8 +122,30 @@ def test_ridge_equals_scikit_learn_on_concatenated_features(shop: TrainData) -> 
     np.testing.assert_allclose(scores[:, COLD], peer.predict(design[COLD]).T, atol=1e-4)
 
 
+def test_collective_ease_reads_content_features_as_further_users(shop: TrainData) -> None:
+    config = CollectiveConfig(l2=20.0, content_weight=3.0)
+    model = KernelRidge(config).fit(shop)
+    z = model.content[WARM].astype(np.float64)
+    stacked = np.vstack([shop.matrix.toarray()[:, :10], np.sqrt(3.0) * z.T])
+    np.testing.assert_allclose(model.weights, ease_by_regression(stacked, 20.0), atol=1e-5)
+    plain = KernelRidge(KernelRidgeConfig(l2=20.0)).fit(shop)
+    assert np.abs(model.weights - plain.weights).max() > 1e-2
+    # cold items are continued from its scores as from those of EASE
+    scores = model.score(shop.matrix, EVERYTHING).astype(np.float64)
+    mean = scores[:, :10].mean(axis=1, keepdims=True)
+    dual = np.linalg.solve(z @ z.T + config.regularization * np.eye(10), (scores[:, :10] - mean).T)
+    expected = (model.content[COLD] @ z.T @ dual).T + mean
+    np.testing.assert_allclose(scores[:, COLD], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_content_weight_must_not_be_negative(value: float) -> None:
+    with pytest.raises(ConfigError, match="content_weight"):
+        CollectiveConfig(content_weight=value)
+
+
 def test_an_item_without_content_scores_the_users_mean(shop: TrainData) -> None:
-    model = KernelRidge(KernelRidgeConfig(20.0)).fit(shop)
+    model = KernelRidge(KernelRidgeConfig(l2=20.0)).fit(shop)
     scores = model.score(shop.matrix, EVERYTHING)
     np.testing.assert_allclose(scores[:, 13], scores[:, :10].mean(axis=1), atol=1e-6)
 

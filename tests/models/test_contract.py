@@ -200,6 +200,10 @@ class TestKernelRidgeOfFewLandmarks(ModelContract):
     settings: ClassVar[dict[str, Any]] = {"kernel": {"landmarks": 6, "rank": 4}}
 
 
+class TestCollective(ModelContract):
+    name = "collective"
+
+
 class TestRidge(ModelContract):
     name = "ridge"
 

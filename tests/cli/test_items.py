@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from mmalign.encoders.lazy import LazyEncoder
+from mmalign.recommender import Recommender
+
+
+@pytest.fixture
+def new_items(items, tmp_path):
+    """Twelve items as those of the shop, under new ids, with pictures beside the table."""
+    folder = tmp_path / "arrivals"
+    (folder / "pictures").mkdir(parents=True)
+    frame = items.iloc[13:25].assign(item_id=[f"new {n}" for n in range(12)])
+    frame["image"] = [f"pictures/{n}.png" for n in range(12)]
+    for n in range(12):
+        colour = [(200, 30, 30), (30, 30, 200), (30, 200, 30), (200, 200, 30)][(13 + n) % 4]
+        Image.new("RGB", (24, 24), colour).save(folder / "pictures" / f"{n}.png")
+    frame.to_csv(folder / "items.csv", index=False)
+    return folder / "items.csv"
+
+
+def test_new_items_are_encoded_placed_and_recommended(mmalign, house, new_items, tmp_path):
+    added = tmp_path / "added"
+    shown = mmalign("add-items", house.art, new_items, "--output", added)
+    assert shown.code == 0, shown.err
+    assert "text: 0 encoded in 0.0 s, 11 cached, 1 absent" in shown.err  # the words of the shop
+    assert shown.err.splitlines()[-1] == f"added 12 items, saved {added}"
+    before, after = Recommender.from_pretrained(house.art), Recommender.from_pretrained(added)
+    assert after.item_ids.tolist() == [*before.item_ids, *(f"new {n}" for n in range(12))]
+    assert after.features["image"].present[-12:].all()
+
+    recs = mmalign("recommend", added, "--users", "u1", "-k", 99, "--candidates", "cold", "--json")
+    ranked = [row["item_id"] for row in json.loads(recs.out)]
+    assert {f"new {n}" for n in range(12)} < set(ranked)
+    old = mmalign("recommend", house.art, "--users", "u1", "-k", 99, "--json").out
+    scores = {row["item_id"]: row["score"] for row in json.loads(old)}
+    new = mmalign("recommend", added, "--users", "u1", "-k", 99, "--json").out
+    for row in json.loads(new):
+        if not row["item_id"].startswith("new"):  # nobody's scores change
+            assert row["score"] == pytest.approx(scores[row["item_id"]], abs=1e-5)
+
+
+def test_a_copy_of_an_item_is_placed_where_the_item_is(mmalign, house, items, tmp_path):
+    copy = items[items["item_id"] == "i20"].assign(item_id="copy")
+    copy.to_parquet(tmp_path / "copy.parquet")
+    added = tmp_path / "added"
+    arguments = ["--data.path", house.shop]  # where the picture lies
+    shown = mmalign(
+        "add-items", house.art, tmp_path / "copy.parquet", "--output", added, *arguments
+    )
+    assert shown.code == 0, shown.err
+    features = Recommender.from_pretrained(added).features
+    for name, feature in features.items():
+        assert feature.present[20] == feature.present[-1], name
+        np.testing.assert_allclose(feature.values[20], feature.values[-1], atol=1e-6)
+
+
+def test_no_encoder_is_loaded_when_all_is_cached(mmalign, house, items, tmp_path, monkeypatch):
+    items.head(20).assign(item_id=[f"again {n}" for n in range(20)]).to_parquet(
+        tmp_path / "again.parquet"
+    )
+
+    def load(*_, **__):
+        raise AssertionError("an encoder was loaded")
+
+    monkeypatch.setattr("mmalign.encoders.text.TextEncoder.load", load)
+    monkeypatch.setattr("mmalign.encoders.image.ImageEncoder.load", load)
+    shown = mmalign(
+        *("add-items", house.art, tmp_path / "again.parquet"),
+        *("--output", tmp_path / "added", "--data.path", house.shop),
+    )
+    assert shown.code == 0, shown.err
+    assert shown.err.count(" 0 encoded") == 2
+
+
+def test_an_encoder_that_gives_another_length_than_was_said(rng):
+    class Short:
+        modality, dim, fingerprint, batch_size = "text", 3, "f", 8
+
+    lazy = LazyEncoder(Short, modality="text", dim=4, fingerprint="f", batch_size=8)
+    with pytest.raises(Exception, match="rows of length 3: use the one that gives 4"):
+        lazy.encode(["tea"])
+
+
+def test_adding_twice_is_one_line(mmalign, house, new_items, tmp_path):
+    assert mmalign("add-items", house.art, new_items, "--output", tmp_path / "one").code == 0
+    shown = mmalign("add-items", tmp_path / "one", new_items, "--output", tmp_path / "two")
+    assert shown.code == 1
+    assert "12 new items are in the artefact already (got 'new 0')" in shown.error
+    assert not (tmp_path / "two").exists()
+
+
+def test_another_encoder_than_the_fitted_one_is_refused(mmalign, house, new_items, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(house.text_encoder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    arguments = ["--output", tmp_path / "added", "--encoders.text", other]
+    shown = mmalign("add-items", house.art, new_items, *arguments)
+    assert shown.code == 1
+    assert "encoder here is not the one the artefact was fitted with" in shown.error
+    assert not (tmp_path / "added").exists()
+
+
+def test_a_model_that_reads_no_content_cannot_place_new_items(mmalign, house, tmp_path, new_items):
+    art = tmp_path / "ease"
+    arguments = ["--config", house.attributes, "--model.name", "ease", "--output", art]
+    assert mmalign("fit", *arguments).code == 0
+    shown = mmalign("add-items", art, new_items, "--output", tmp_path / "added")
+    assert shown.code == 1
+    assert "model 'ease' cannot place new items" in shown.error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns="title"), "items have no column 'title'"),
+        (lambda frame: frame.drop(columns="item_id"), "items have no column 'item_id'"),
+        (lambda frame: frame[:0], "is empty"),
+        (lambda frame: pd.concat([frame, frame]), "12 repeated ids (got 'new 0')"),
+        (lambda frame: frame.assign(item_id=None), "rows without item_id"),
+    ],
+)
+def test_a_table_that_cannot_be_used(mmalign, house, new_items, tmp_path, change, message):
+    change(pd.read_csv(new_items)).to_csv(new_items, index=False)
+    shown = mmalign("add-items", house.art, new_items, "--output", tmp_path / "added")
+    assert shown.code == 1
+    assert message in shown.error
+    assert not (tmp_path / "added").exists()
+
+
+def test_a_file_that_is_not_there(mmalign, house, tmp_path):
+    shown = mmalign("add-items", house.art, "nowhere.csv", "--output", tmp_path / "added")
+    assert (shown.code, "no such file (got 'nowhere.csv')" in shown.error) == (1, True)
+
+
+def test_a_new_item_may_lack_anything(mmalign, house, new_items, tmp_path):
+    frame = pd.read_csv(new_items).astype({"year": float})
+    frame.loc[0, ["title", "image"]] = None
+    frame.loc[1, "image"] = "pictures/nowhere.png"
+    (new_items.parent / "pictures" / "2.png").write_bytes(b"no picture")
+    frame.loc[3, ["genre", "year"]] = ["unheard of", np.inf]
+    frame.to_csv(new_items, index=False)
+    shown = mmalign("add-items", house.art, new_items, "--output", tmp_path / "added")
+    assert shown.code == 0, shown.err
+    for line in ("image of item new 1: file not found", "image of item new 2: "):
+        assert line in shown.err
+    features = Recommender.from_pretrained(tmp_path / "added").features
+    assert features["image"].present[-12:].tolist() == [False] * 3 + [True] * 9
+    assert not features["year"].present[-9]
+
+
+def test_audience_ranks_users_who_have_not_seen_the_item(mmalign, house, log, tmp_path):
+    (tmp_path / "ids.txt").write_text("i0\ni13\n")
+    shown = mmalign("audience", house.art, "--items", tmp_path / "ids.txt", "-k", 99, "--json")
+    frame = pd.DataFrame(json.loads(shown.out))
+    assert list(frame.columns) == ["item_id", "user_id", "rank", "score"]
+    known = set(log["user_id"][log["split"] == "train"])
+    for item, part in frame.groupby("item_id", sort=False):
+        assert part["rank"].tolist() == list(range(1, len(part) + 1))
+        assert part["score"].is_monotonic_decreasing
+        mine = log[(log["item_id"] == item) & log["split"].isin(["train", "valid"])]
+        assert set(part["user_id"]) == known - set(mine["user_id"])
+    assert frame["item_id"].unique().tolist() == ["i0", "i13"]
+    table = mmalign("audience", house.art, "--items", "i0", "-k", 3, "--output", tmp_path / "a.csv")
+    assert table.code == 0
+    assert pd.read_csv(tmp_path / "a.csv")["rank"].tolist() == [1, 2, 3]
+    assert "unknown item" in mmalign("audience", house.art, "--items", "i0", "i99").error
+
+
+def test_explain_names_warm_items_and_shares(mmalign, house, log):
+    found = json.loads(mmalign("explain", house.art, "i1", "-k", 3, "--json").out)
+    warm = set(log["item_id"][log["split"] == "train"])
+    assert found["item_id"] == "i1"
+    assert len(found["neighbours"]) == 3
+    assert {n["item_id"] for n in found["neighbours"]} <= warm
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    mine = set(log["item_id"][(log["user_id"] == "u5") & (log["split"] == "train")])
+    of_user = json.loads(mmalign("explain", house.art, "i1", "--user", "u5", "--json").out)
+    assert {n["item_id"] for n in of_user["neighbours"]} <= mine
+    lines = mmalign("explain", house.art, "i1", "-k", 3).out.splitlines()
+    assert lines[0].startswith("i1 stands near (")
+    assert len(lines) == 4
+    for arguments, message in ((["i99"], "unknown item"), (["i1", "--user", "x"], "unknown user")):
+        assert message in mmalign("explain", house.art, *arguments).error
+
+
+def test_options_of_the_artefact_can_be_given_in_a_file(mmalign, house, new_items, tmp_path):
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"cache": str(tmp_path / "own cache")}))
+    arguments = ["--config", tmp_path / "own.yaml", "--output", tmp_path / "added"]
+    assert mmalign("add-items", house.art, new_items, *arguments).code == 0
+    assert list((tmp_path / "own cache").iterdir())
