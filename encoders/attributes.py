@@ -61,6 +61,10 @@ class AttributeSpec:
             )
         if self.width is not None and not (np.isfinite(self.width) and self.width > 0):
             raise EncoderError("width must be positive", got=self.width, fix="pass a width > 0")
+        if self.shape not in _DEFAULT_WIDTHS:
+            raise EncoderError(
+                "no such shape", got=self.shape, fix=nearest(str(self.shape), _DEFAULT_WIDTHS)
+            )
         if self.max_labels < 1:
             raise EncoderError("max_labels must be positive", got=self.max_labels, fix="pass >= 1")
 
@@ -282,9 +286,8 @@ def _encode_numbers(numbers: NDArray[np.float64], learned: _Numbers) -> Feature:
     else:
         standardised = (clipped - learned.mean) / learned.scale
         values = np.hstack([standardised, np.exp(-(distance**2))])
-    values = values.astype(np.float32)
     values[~present] = 0.0
-    return Feature(values, present)
+    return Feature(values.astype(np.float32), present)
 
 
 def _laplace(distance: NDArray[np.float64], learned: _Numbers) -> NDArray[np.float64]:

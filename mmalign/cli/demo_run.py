@@ -32,7 +32,8 @@ from mmalign.experiment import ExperimentConfig
 from mmalign.features.build import BuildReport, build_features
 from mmalign.interfaces import SLICES, Encoder, Feature
 from mmalign.recommender import Recommender
-from mmalign.trainers.fit import CurvePoint, fit
+from mmalign.trainers.fit import fit
+from mmalign.trainers.train import CurvePoint
 
 __all__ = ["run_demo"]
 

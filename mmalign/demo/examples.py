@@ -74,7 +74,7 @@ class _Lists:
         latest = own[ITEM_ID].tail(_HISTORY)[::-1]
         places = np.flatnonzero(self._positions[row] >= 0)
         return Example(
-            user, self._cards(latest), tuple(self._pick(user, row, p) for p in places), note
+            user, self._cards(latest), tuple(self._pick(user, row, int(p)) for p in places), note
         )
 
     def _pick(self, user: str, row: int, place: int) -> Recommendation:

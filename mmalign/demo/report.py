@@ -23,7 +23,7 @@ from mmalign.evaluation.html_data import (
 from mmalign.evaluation.result import Evaluation
 from mmalign.interfaces import SLICES, SPLITS
 from mmalign.recommender import Recommender
-from mmalign.trainers.fit import CurvePoint
+from mmalign.trainers.train import CurvePoint
 
 __all__ = ["METRIC", "METRIC_NAME", "Run", "gather_report", "map_items"]
 

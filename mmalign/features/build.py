@@ -186,7 +186,8 @@ def _contents(
     readers: dict[str, Callable[[], Sequence[Media | None]]] = {
         "text": catalog.texts,
         "image": catalog.images,
-    } | {f"text.{c}": partial(catalog.texts_of, c) for c in catalog.config.text}
+        **{f"text.{column}": partial(catalog.texts_of, column) for column in catalog.config.text},
+    }
     contents: dict[str, Sequence[Media | None]] = {}
     for modality, encoder in encoders.items():
         if modality not in readers or encoder.modality != modality.partition(".")[0]:

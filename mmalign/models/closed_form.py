@@ -74,18 +74,18 @@ class KernelRidgeConfig:
 
     Attributes:
         l2: EASE's penalty.
-        content_weight: Weight of content next to interactions in EASE itself; 0 leaves it out.
         regularization: Ridge penalty on content.
         kernel: How modalities make one similarity.
+        content_weight: Weight of content next to interactions in EASE itself; 0 leaves it out.
 
     Raises:
         ConfigError: A penalty is not positive, or ``content_weight`` is negative.
     """
 
     l2: float = 150.0
-    content_weight: float = 0.0
     regularization: float = 5.0
     kernel: KernelConfig = field(default_factory=KernelConfig)
+    content_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.content_weight < np.inf:

@@ -103,7 +103,7 @@ REFUSED = {
         change("interactions", with_cell("weight", 4, "much")), "no number in row 4 (got 'much')"
     ),
     "nothing is positive": Refused(
-        lambda _: None, "no interaction is positive", ("--data.positive", "split == nothing")
+        lambda _: None, "no interaction is positive", ("--data.positive", "split == 'nothing'")
     ),
     "no train rows": Refused(
         change("interactions", lambda f: f.assign(split="test")), "there are no train rows"

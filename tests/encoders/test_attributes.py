@@ -63,21 +63,32 @@ def test_only_the_most_frequent_labels_are_kept():
 def test_number_worked_by_hand():
     # Fitted on 0..100: 1st and 99th percentile 1 and 99; width 49 puts centres at 1, 50, 99.
     values = np.arange(101.0)
-    feature = encode(values, AttributeSpec("number", width=49))
+    feature = encode(values, AttributeSpec("number", width=49, shape="gauss"))
     clipped = np.clip(values, 1, 99)
     expected = [(clipped - clipped.mean()) / clipped.std()]
     expected += [np.exp(-(((clipped - centre) / 49) ** 2)) for centre in (1, 50, 99)]
     np.testing.assert_allclose(feature.values, np.transpose(expected), atol=1e-6)
 
 
-def test_default_width_is_a_twelfth_of_the_middle_range():
-    encoder = AttributeEncoder({"a": "number"}).fit({"a": np.arange(101.0)}, np.arange(101))
-    assert encoder.to_dict()["a"]["learned"]["width"] == pytest.approx((95 - 5) / 12)
+def test_laplace_features_have_the_laplace_kernel_as_inner_product():
+    # Fitted on 0..100 with width 8: the grid is every 1 from 1 to 99.
+    values = np.arange(101.0)
+    feature = encode(values, AttributeSpec("number", width=8)).values[1:100]
+    expected = np.exp(-np.abs(values[1:100, None] - values[1:100]) / 8)
+    np.testing.assert_allclose(feature @ feature.T, expected, atol=1e-5)
 
 
-def test_long_tails_do_not_make_many_bumps():
+@pytest.mark.parametrize(("shape", "parts"), [("laplace", 6), ("gauss", 12)])
+def test_default_width_is_a_part_of_the_middle_range(shape, parts):
+    spec = AttributeSpec("number", shape=shape)
+    encoder = AttributeEncoder({"a": spec}).fit({"a": np.arange(101.0)}, np.arange(101))
+    assert encoder.to_dict()["a"]["learned"]["width"] == pytest.approx((95 - 5) / parts)
+
+
+@pytest.mark.parametrize(("shape", "most"), [("laplace", 258), ("gauss", 50)])
+def test_long_tails_do_not_make_many_columns(shape, most):
     values = np.concatenate([np.linspace(0, 1, 950), np.geomspace(1, 1e9, 50)])
-    assert encode(values, "number").values.shape[1] <= 50
+    assert encode(values, AttributeSpec("number", shape=shape)).values.shape[1] <= most
 
 
 def test_values_out_of_range_are_the_extremes():
@@ -88,8 +99,9 @@ def test_values_out_of_range_are_the_extremes():
 
 
 def test_a_constant_number():
-    feature = encode([5, 5, 5], "number")
-    assert feature.values.tolist() == [[0, 1]] * 3
+    assert encode([5, 5, 5], "number").values.tolist() == [[1]] * 3
+    gauss = encode([5, 5, 5], AttributeSpec("number", shape="gauss"))
+    assert gauss.values.tolist() == [[0, 1]] * 3
 
 
 def test_cold_rows_do_not_change_what_is_learned():
@@ -149,7 +161,10 @@ def test_no_rows_at_all(kind):
         (lambda: AttributeSpec("multi", max_labels=0), "max_labels"),
         (lambda: AttributeEncoder({"a": "number"}).fit({"b": [1]}, [0]), "no values"),
         (lambda: AttributeEncoder({"a": "number"}).transform({"a": [1]}), "not fitted"),
-        (lambda: encode([0.0, 1e6], AttributeSpec("number", width=1)), "more than 512 bumps"),
+        (
+            lambda: encode([0.0, 1e6], AttributeSpec("number", width=1, shape="gauss")),
+            "more than 512 columns",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(call, message):
@@ -200,7 +215,7 @@ def check(values, kind):
     assert feature.values[feature.present].any(axis=1).all()
     # Fitted rows that can be read are present; each row is encoded on its own.
     alone = encoder.transform({"a": series.iloc[[-1]]})["a"]
-    np.testing.assert_array_equal(alone.values[0], feature.values[-1])
+    np.testing.assert_allclose(alone.values[0], feature.values[-1], atol=1e-6)
     rebuilt = AttributeEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
     again = rebuilt.transform({"a": series})["a"]
     np.testing.assert_array_equal(again.values, feature.values)
@@ -212,7 +227,7 @@ def check(values, kind):
 
 @given(st.lists(st.floats(1900, 2020), min_size=5, max_size=50))
 def test_neighbouring_numbers_are_alike(values):
-    feature = encode(values, AttributeSpec("number", width=7))
+    feature = encode(values, AttributeSpec("number", width=7, shape="gauss"))
     bumps = feature.values[:, 1:].astype(np.float64)
     bumps /= np.linalg.norm(bumps, axis=1, keepdims=True)
     order = np.argsort(values)
