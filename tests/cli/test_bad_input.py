@@ -208,6 +208,7 @@ TOLERATED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:1 users have no history")
 @pytest.mark.parametrize("name", TOLERATED)
 def test_input_that_can_be_mended_is_noted_and_used(mmalign, house, shop, tmp_path, name):
     case, art = TOLERATED[name], tmp_path / "art"

@@ -162,7 +162,8 @@ def test_two_processes_from_the_program_and_from_the_script(house, tmp_path, com
 def test_two_processes_fail_as_one(house, tmp_path):
     command = [sys.executable, "-m", "mmalign.cli"]
     started = time.monotonic()
-    ran = run(command, *aligned(house, tmp_path, "--model.aligned.learning_rate", "1e30", *DDP))
+    options = ["--model.aligned.learning_rate", "1e30", "--trainer.check_val_every_n_epoch", 2]
+    ran = run(command, *aligned(house, tmp_path, *options, *DDP))
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
     assert "mmalign: error: the loss is not finite" in ran.stderr

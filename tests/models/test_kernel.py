@@ -126,9 +126,11 @@ def test_a_warm_item_without_content_is_no_landmark(shop: TrainData) -> None:
 def test_equal_content_has_no_direction() -> None:
     """Rounding must not be scaled up to a direction of its own."""
     row = np.random.default_rng(0).standard_normal(384).astype(np.float32)
-    features = {"text": Feature(np.tile(row, (7, 1)), np.ones(7, bool))}
-    kernel = ContentKernel(KernelConfig()).fit(features, np.arange(7) < 6)
-    assert kernel.transform(features).shape == (7, 0)
+    features = {"text": Feature(np.tile(row, (12, 1)), np.ones(12, bool))}
+    assert (features["text"].values[:11].mean(axis=0) != row).any()
+    kernel = ContentKernel(KernelConfig()).fit(features, np.arange(12) < 11)
+    assert kernel.transform(features).shape == (12, 0)
+    assert not kernel.unit(features)["text"].values.any()
 
 
 def test_what_is_stored_is_all_there_is(shop: TrainData) -> None:

@@ -91,7 +91,7 @@ class TestRecommend:
     def test_filter_by_a_function(
         self, recommender: Recommender, mask: Callable[[pd.DataFrame], object]
     ) -> None:
-        found = recommender.recommend(["u02"], 99, filter=mask)
+        found = recommender.recommend(["u02"], 99, exclude_seen=(), filter=mask)
         assert sorted(found.item_id) == COLD_IDS
 
     @pytest.mark.parametrize(
