@@ -111,7 +111,7 @@ class ContentKernel:
                 "no warm item has any content",
                 fix="name text, image or attributes in data, or use a model without content",
             )
-        self.means = {n: features[n].values[features[n].present & warm].mean(axis=0) for n in names}
+        self.means = {n: _mean(features[n].values[features[n].present & warm]) for n in names}
         rows = np.flatnonzero(warm & _any_present([features[n] for n in names]))
         if len(rows) > self.config.landmarks:
             rng = np.random.default_rng(seed)
@@ -266,6 +266,12 @@ def _unit_rows(name: str, feature: Feature, mean: FloatArray) -> Feature:
     rows = (rows / np.where(norms > rounding, norms, np.inf)).astype(np.float32)
     rows[~feature.present] = 0
     return Feature(rows, feature.present)
+
+
+def _mean(rows: FloatArray) -> FloatArray:
+    """Mean of rows, added up in double precision: float32 loses digits over many rows."""
+    mean: FloatArray = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
 
 
 def _any_present(features: Iterable[Feature]) -> BoolArray:

@@ -82,8 +82,7 @@ class ItemKNN(_ItemItem[ItemKNNConfig]):
         self.warm = data.warm
         binary = data.matrix.copy()
         binary.data[:] = 1
-        together = (binary.T @ binary).tocsr()
-        together.sort_indices()  # equal cosines go to the lower row
+        together = (binary.T @ binary).tocsr()  # sorted, so equal cosines go to the lower row
         norms = np.sqrt(np.asarray(binary.sum(axis=0)).ravel())
         rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
         together.data[rows == together.indices] = 0

@@ -246,3 +246,16 @@ def test_fashion_has_no_log() -> None:
     catalog = Catalog.read(config)
     assert catalog.num_items == 10_000
     assert all(isinstance(image, Path) and image.is_file() for image in catalog.images()[:20])
+
+
+def test_a_text_column_alone_is_read_without_what_an_attribute_pulls_out():
+    items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Heat (1995)", None], "plot": ["x", "y"]})
+    year = AttributeConfig("number", column="title", pattern=r"\((\d{4})\)")
+    config = DataConfig(text=("title", "plot"), attributes={"year": year})
+    catalog = Catalog.from_pandas(items, None, config=config)
+    assert config.text_parts() == ("title", "plot")
+    assert catalog.texts_of("title") == ["Heat", None]
+    assert catalog.texts() == ["Heat (1995). x", "y"]
+    with pytest.raises(DataError, match="no such text column"):
+        catalog.texts_of("titel")
+    assert DataConfig(text=("title",)).text_parts() == ()
