@@ -164,18 +164,3 @@ def test_a_penalty_must_be_positive(value: float) -> None:
         ease_weights(sp.csr_matrix(np.eye(2)), value)
     with pytest.raises(ConfigError, match="regularization must be positive"):
         KernelRidgeConfig(regularization=value)
-
-
-def test_content_inside_ease_is_content_features_as_further_users(shop: TrainData) -> None:
-    config = CollectiveConfig(l2=20.0, content_weight=3.0)
-    model = KernelRidge(config).fit(shop)
-    z = model.content[shop.warm].astype(np.float64)
-    stacked = np.vstack([shop.matrix[:, shop.warm].toarray(), np.sqrt(3.0) * z.T])
-    expected = ease_weights(sp.csr_matrix(stacked), 20.0)
-    np.testing.assert_allclose(model.weights, expected, atol=1e-5)
-    assert np.abs(model.weights - ease_weights(shop.matrix[:, shop.warm], 20.0)).max() > 1e-3
-
-
-def test_a_negative_content_weight_is_refused() -> None:
-    with pytest.raises(ConfigError, match="content_weight"):
-        CollectiveConfig(content_weight=-1.0)
