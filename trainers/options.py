@@ -20,7 +20,7 @@ from mmalign.experiment import ExperimentConfig
 __all__ = ["TRAINER_DEFAULTS", "FitOptions", "check_trainer", "parse_fit"]
 
 TRAINER_DEFAULTS: Mapping[str, Any] = {
-    "max_epochs": 300,
+    "max_epochs": 120,
     "check_val_every_n_epoch": 10,
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 1,

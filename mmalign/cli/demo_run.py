@@ -37,7 +37,15 @@ from mmalign.trainers.train import CurvePoint
 
 __all__ = ["run_demo"]
 
-BASELINES = ("popularity", "item_knn", "ease", "content_knn", "ridge", "kernel_ridge")
+BASELINES = (
+    "popularity",
+    "item_knn",
+    "ease",
+    "content_knn",
+    "ridge",
+    "kernel_ridge",
+    "collective",
+)
 """Fitted before the model that is shown, on the same rows and features."""
 
 

@@ -249,7 +249,9 @@ def test_fashion_has_no_log() -> None:
 
 
 def test_a_text_column_alone_is_read_without_what_an_attribute_pulls_out():
-    items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Heat (1995)", None], "plot": ["x", "y"]})
+    items = pd.DataFrame(
+        {"item_id": ["a", "b"], "title": ["Heat (1995)", None], "plot": ["x", "y"]}
+    )
     year = AttributeConfig("number", column="title", pattern=r"\((\d{4})\)")
     config = DataConfig(text=("title", "plot"), attributes={"year": year})
     catalog = Catalog.from_pandas(items, None, config=config)
