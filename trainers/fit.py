@@ -106,6 +106,6 @@ class _Clock:
 if __name__ == "__main__":
     import sys
 
-    from mmalign.cli import main
+    from mmalign.cli.main import main
 
     sys.exit(main(["fit", *sys.argv[1:]]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +79,8 @@ def train(
     options = {**TRAINER_DEFAULTS, **given}
     curve = Curve()
     best = _best(folder, training.monitor) if slices else None
-    callbacks: list[Callback] = [curve, _last(folder, options["check_val_every_n_epoch"])]
+    last = _last(folder, options["check_val_every_n_epoch"])
+    callbacks: list[Callback] = [curve, last]
     if best is not None:
         stop = EarlyStopping(training.monitor, patience=training.patience, mode="max")
         callbacks += [best, stop]
@@ -100,7 +99,7 @@ def train(
         users = UserDataModule(data, batch_size=model.config.batch_size, seed=seed)
         torch.manual_seed(seed)
         model.network.train()  # freezing the prepared model left it in evaluation mode
-        with _one_line_errors(trainer, folder):
+        with _one_line_errors(trainer, last):
             trainer.fit(module, datamodule=users, ckpt_path=resume, weights_only=True)
     if best is not None and best.best_model_path:
         module.load_state_dict(_read_checkpoint(best.best_model_path)["state_dict"])
@@ -181,15 +180,13 @@ def _read_checkpoint(path: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _one_line_errors(trainer: Trainer, folder: Path) -> Iterator[None]:
+def _one_line_errors(trainer: Trainer, last: ModelCheckpoint) -> Iterator[None]:
     """Say in one line why training stopped, and how to go on."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C
-        last = folder / "checkpoints" / f"{LAST}.ckpt"
-        fix = f"go on with --ckpt_path {last}" if last.is_file() else "start again"
+        saved = last.best_model_path  # of this run: the folder may hold an earlier one's
+        fix = f"go on with --ckpt_path {saved}" if saved else "start again"
         raise TrainingError("training was interrupted", fix=fix) from None
     except MisconfigurationException as error:
         raise ConfigError("lightning cannot train like this", fix=str(error)) from None
@@ -201,6 +198,3 @@ def _one_line_errors(trainer: Trainer, folder: Path) -> Iterator[None]:
             got=str(error).partition("\n")[0],
             fix="see what the other processes say",
         ) from error
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, on_interrupt)

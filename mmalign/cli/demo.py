@@ -25,7 +25,7 @@ def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     parser.add_argument(
         "--items", type=int, default=2000, metavar="N", help="size of the catalogue"
     )
-    parser.add_argument("--users", type=int, default=2500, metavar="N", help="number of shoppers")
+    parser.add_argument("--users", type=int, default=3000, metavar="N", help="number of shoppers")
     parser.epilog = (
         "example:\n  mmalign demo --items 600 --users 800 --output small-demo\n\n"
         "any key of configs/demo.yaml can be set: --seed 1 --trainer.max_epochs 10"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
 
 __all__ = ["Steps"]
 
@@ -56,8 +58,6 @@ class Steps:
         self.seconds[name] = time.perf_counter() - started
         took = f"{self.seconds[name]:.1f} s"
         room = max(len(name) + 1, min(self._console.width, 80) - len(took))
-        self._console.print(
-            f"[bold]{escape(name):{room}}[/bold]{took}", highlight=False, soft_wrap=True
-        )
+        self._console.print(Text(name.ljust(room), "bold").append(took, "not bold"))
         if note.text:
-            self._console.print(f"  [dim]{escape(note.text)}[/dim]", highlight=False)
+            self._console.print(Padding(Text(note.text, "dim"), (0, 0, 0, 2), expand=False))

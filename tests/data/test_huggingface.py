@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,61 @@ def test_an_id_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DataError, match=r"\(got 'owner/none'\).*no route$") as caught:
         read("owner/none")
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], list[tuple[str, float]]]:
+    """Let the hub answer one question, and fail the test when the library asks more."""
+    asked: list[tuple[str, float]] = []
+
+    def answer(error: Exception | None) -> list[tuple[str, float]]:
+        def dataset_info(self: object, repo_id: str, *, timeout: float) -> None:
+            asked.append((repo_id, timeout))
+            if error is not None:
+                raise error
+
+        monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", dataset_info)
+        return asked
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the library went to the hub")
+
+    monkeypatch.setattr(datasets, "get_dataset_config_names", never)
+    monkeypatch.setattr(datasets, "load_dataset", never)
+    return answer
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(hub) -> None:
+    asked = hub(OSError("name or service not known\nfor the hub"))
+    with pytest.raises(DataError, match=r"cannot be asked .*'owner/none'.*HF_HUB_OFFLINE") as error:
+        read("owner/none")
+    assert "\n" not in str(error.value)
+    assert asked == [("owner/none", 3.0)]
+
+
+def test_a_hub_that_has_no_such_dataset_is_believed(hub) -> None:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    # Made without the response of an HTTP library, which differs between versions of the client.
+    hub(RepositoryNotFoundError.__new__(RepositoryNotFoundError))
+    with pytest.raises(DataError, match="no dataset of that id on the Hugging Face hub"):
+        read("owner/none")
+
+
+def test_offline_what_was_downloaded_before_is_read(hub) -> None:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    hub(OfflineModeIsEnabled("offline"))
+    with pytest.raises(DataError, match="the library went to the hub"):
+        read("owner/shop")
+
+
+@pytest.mark.parametrize("path", ["nowhere", "../nowhere", "/no/where", "a/b/c", "no where/x"])
+def test_a_path_that_is_no_dataset_id_is_never_asked_for(hub, path: str) -> None:
+    asked = hub(None)
+    with pytest.raises(DataError, match=r"data\.path is no folder"):
+        read(path)
+    assert asked == []
 
 
 def test_the_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
