@@ -1,4 +1,4 @@
-"""Every fenced code block of README.md is run, in order, in one folder laid out like a checkout.
+"""Every fenced code block of README.md and docs/ is run, in order, in a folder like a checkout.
 
 ============  ====================================================================================
 ``python``    executed; all blocks of the page share their names
@@ -32,6 +32,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NEEDS_DATA = "<!-- test: data -->"
 SHOWN = {"text", "mermaid"}
 RUN = ("mmalign ", "python trainers/")
@@ -175,15 +176,29 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_every_block_is_right() -> None:
-    for block in parse(README.read_text(encoding="utf-8")):
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@each_page
+def test_every_block_is_right(page: Path) -> None:
+    for block in parse(page.read_text(encoding="utf-8")):
         if block.language == "bash":
             for command in commands(block.code):
                 check_command(command)
 
 
-def test_every_block_runs(checkout: Path) -> None:
-    run_page([b for b in parse(README.read_text(encoding="utf-8")) if not b.needs_data], checkout)
+@each_page
+def test_every_block_runs(checkout: Path, page: Path) -> None:
+    blocks = [block for block in parse(page.read_text(encoding="utf-8")) if not block.needs_data]
+    run_page(blocks, checkout, name=page.name)
+
+
+@each_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    absent = [link for link in links if ":" not in link and not (page.parent / link).exists()]
+    assert not absent
 
 
 @pytest.mark.slow

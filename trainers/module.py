@@ -94,12 +94,12 @@ class AlignedModule(LightningModule):
         if not torch.isfinite(loss):
             raise TrainingError(
                 "the loss is not finite",
-                got={name: float(value) for name, value in losses.items()},
+                got={name: float(value.detach()) for name, value in losses.items()},
                 fix="lower model.aligned.learning_rate or raise model.aligned.temperature",
             )
-        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True)
+        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         for name, value in losses.items():
-            self.log(f"train/{name}", value, on_step=False, on_epoch=True)
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:

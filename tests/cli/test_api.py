@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+import mmalign
+from mmalign.config import from_dict
+from mmalign.errors import ConfigError
+from mmalign.experiment import ExperimentConfig
+from mmalign.recommender import Recommender
+
+
+@pytest.mark.parametrize("kind", ["file", "values", "config"])
+def test_fit_makes_what_the_command_line_makes(house, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load(house.everything.read_text())
+    config = {
+        "file": house.everything,
+        "values": values,
+        "config": from_dict(ExperimentConfig, values),
+    }[kind]
+    recommender = mmalign.fit(config, progress=False)
+    known = Recommender.from_pretrained(house.art)
+    pd.testing.assert_frame_equal(recommender.recommend(k=5), known.recommend(k=5))
+    assert recommender.measured == known.measured
+
+
+def test_fit_names_the_nearest_key(house):
+    with pytest.raises(ConfigError, match="did you mean 'path'"):
+        mmalign.fit({"data": {"pth": str(house.shop)}})
+
+
+def test_what_is_offered_is_loaded_on_demand():
+    assert mmalign.Recommender is Recommender
+    assert set(mmalign.__all__) == set(dir(mmalign))
+    with pytest.raises(AttributeError, match="no attribute 'recommender_'"):
+        mmalign.recommender_  # noqa: B018
+    code = (
+        "import sys, mmalign; dir(mmalign); print(*sorted({'numpy', 'torch'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
