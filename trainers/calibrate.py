@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from mmalign.data.catalog import Catalog
 from mmalign.evaluation.metrics import ndcg_at_k
 from mmalign.evaluation.slices import Slice, build_slice
-from mmalign.interfaces import SLICES, BoolArray, FloatArray
+from mmalign.interfaces import SLICES, FloatArray, IntArray
 from mmalign.models import Model
 from mmalign.models.calibration import Calibration, standardise
 from mmalign.ranking import top_k
@@ -44,7 +45,7 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
     if not model.serves_cold:
         return Calibration()
     slices = [build_slice(catalog, "valid", name) for name in SLICES]
-    ranked = [_Ranked.of(model, part, seed) for part in slices if len(part.users)]
+    ranked = [_Ranked(model, part, seed) for part in slices if len(part.users)]
     names = list(model.components(catalog.matrix("train")[:1]))
     best = Calibration(
         weights={name: 1 / len(names) for name in names},
@@ -76,36 +77,69 @@ def _steps(start: Calibration, names: list[str], has_cold: bool) -> Iterator[Cal
             yield replace(start, cold_shift=float(shift))
 
 
-@dataclass(frozen=True)
 class _Ranked:
-    """A slice of valid with its standardised scores, computed once."""
+    """A slice of valid with its standardised scores, ranked anew for each calibration.
 
-    parts: dict[str, FloatArray]
-    part: Slice
-    warm: BoolArray
+    The first K are among the first K warm and the first K cold items, and each of the two lists
+    depends on few of the settings, so both are kept: most steps only merge them.
+    """
 
-    @classmethod
-    def of(cls, model: Model[Any], part: Slice, seed: int) -> _Ranked:
+    def __init__(self, model: Model[Any], part: Slice, seed: int) -> None:
         count = min(MAX_USERS, max(1, MAX_SCORES // len(model.warm)))
         chosen = np.random.default_rng(seed).permutation(len(part.users))[:count]
         scores = model.components(part.history[chosen])
-        standard = {
-            name: standardise(raw, model.warm)[:, part.candidates] for name, raw in scores.items()
-        }
-        drawn = replace(
-            part,
-            users=part.users[chosen],
-            truth=part.truth[chosen],
-            exclude=part.exclude[chosen],
-            history=part.history[chosen],
-        )
-        return cls(standard, drawn, model.warm[part.candidates])
+        standard = {name: standardise(raw, model.warm) for name, raw in scores.items()}
+        is_warm, exclude = model.warm[part.candidates], part.exclude[chosen].tocsc()
+        self._truth = part.truth[chosen].toarray()
+        self._sides = [
+            _Side(
+                {name: scores[:, part.candidates[side]] for name, scores in standard.items()},
+                np.flatnonzero(side),
+                exclude[:, side].tocsr(),
+                is_warm=warm,
+            )
+            for side, warm in ((is_warm, True), (~is_warm, False))
+            if side.any()
+        ]
 
     def ndcg(self, calibration: Calibration) -> float:
-        positions, _ = top_k(calibration.fuse(self.parts, self.warm), K, self.part.exclude)
-        truth = self.part.truth.toarray()
-        hits = np.take_along_axis(truth, np.maximum(positions, 0), axis=1) & (positions >= 0)
-        return float(ndcg_at_k(hits, truth.sum(axis=1), K).mean())
+        lists = [side.first(calibration) for side in self._sides]
+        positions, scores = (np.concatenate(arrays, axis=1) for arrays in zip(*lists, strict=True))
+        order = np.lexsort((positions, -scores))[:, :K]
+        best = np.take_along_axis(positions, order, axis=1)
+        hits = np.take_along_axis(self._truth, np.maximum(best, 0), axis=1) & (best >= 0)
+        return float(ndcg_at_k(hits, self._truth.sum(axis=1), K).mean())
+
+
+class _Side:
+    """The warm or the cold candidates of a slice."""
+
+    def __init__(
+        self,
+        standard: dict[str, FloatArray],
+        columns: IntArray,
+        exclude: sp.csr_matrix,
+        *,
+        is_warm: bool,
+    ) -> None:
+        self._standard, self._columns, self._exclude = standard, columns, exclude
+        self._is_warm = is_warm
+        self._known: dict[tuple[float, ...], tuple[IntArray, FloatArray]] = {}
+
+    def first(self, calibration: Calibration) -> tuple[IntArray, FloatArray]:
+        """The first K, ``[B, K]`` columns of the slice and calibrated scores."""
+        settings = [calibration.weights, *([] if self._is_warm else [calibration.cold_scales])]
+        key = tuple(values.get(name, 1.0) for values in settings for name in self._standard)
+        if key not in self._known:
+            # A shift moves all cold items alike: it matters where the two lists are merged.
+            unshifted = replace(calibration, cold_shift=0.0)
+            warm = np.full(len(self._columns), self._is_warm)
+            places, scores = top_k(unshifted.fuse(self._standard, warm), K, self._exclude)
+            found = np.where(places >= 0, self._columns[np.maximum(places, 0)], -1)
+            self._known[key] = found, scores
+        positions, scores = self._known[key]
+        shift = 0.0 if self._is_warm else calibration.cold_shift
+        return positions, scores + np.float32(shift)
 
 
 def _harmonic_mean(calibration: Calibration, ranked: list[_Ranked]) -> float:

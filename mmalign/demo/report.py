@@ -35,9 +35,10 @@ _CHARTS = {
         name: f"valid/{name}_ndcg@{_K}" for name in SLICES
     },
     "Losses": {name: f"train/{name}" for name in ("rank", "content", "alignment")},
-    "Content finds its own item in the graph, share in the first 10": {
-        "warm items": "diagnostics/content_retrieval@10"
+    "Gap between a modality and the graph": {
+        name: f"diagnostics/modality_gap_{name}" for name in ("text", "image")
     },
+    "Uniformity of the items, lower is more spread out": {"warm items": "diagnostics/uniformity"},
 }
 """Title of a chart to the lines in it: their names, and what training calls the values."""
 

@@ -51,7 +51,7 @@ def _pick(rank: int, pick: Recommendation, colours: Mapping[str, str]) -> str:
     return (
         f'<li class="pick">{_thumbnail(pick.item)}{hit}'
         f'<span class="row"><b>#{rank}</b><span class="badge {state}">{state}</span>'
-        f'<span class="score">score {pick.score:.3f}</span></span>'
+        f'<span class="score">score {pick.score:.2f}</span></span>'
         f'<span class="name">{escape(pick.item.title)}</span>{detail}{_why(pick, colours)}</li>'
     )
 
@@ -62,13 +62,14 @@ def _why(pick: Recommendation, colours: Mapping[str, str]) -> str:
         parts.append(f"Because of{_strip(pick.nearest, 'Nearest chosen items')}")
     total = sum((pick.shares or {}).values())
     if pick.shares and total > 0:
-        shares = {name: share / total for name, share in pick.shares.items()}
+        largest_first = sorted(pick.shares.items(), key=lambda pair: -pair[1])
+        shares = {name: share / total for name, share in largest_first}
         bar = "".join(
             f'<i class="{colours[name]}" style="--part:{share:.3f}"></i>'
             for name, share in shares.items()
         )
         key = "".join(
-            f'<li><i class="{colours[name]}"></i>{escape(name)} {share:.0%}</li>'
+            f'<li><i class="{colours[name]}"></i>{escape(name)} <b>{share:.0%}</b></li>'
             for name, share in shares.items()
         )
         parts.append(

@@ -136,7 +136,7 @@ svg .place { fill: var(--ink); font-size: 17px; font-weight: 700; pointer-events
 .blank { display: grid; place-items: center; color: var(--soft); font-size: 1.5rem;
   font-weight: 650; }
 .example > h4 { font-size: .84rem; font-weight: 600; color: var(--soft); margin: 1rem 0 .4rem; }
-.picks { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(12.5rem, 1fr));
+.picks { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(9.8rem, 1fr));
   list-style: none; padding: 0; }
 .pick { position: relative; display: flex; flex-direction: column; gap: .4rem; min-width: 0; }
 .pick .name { font-size: .92rem; font-weight: 600; line-height: 1.3; }
@@ -158,7 +158,9 @@ svg .place { fill: var(--ink); font-size: 17px; font-weight: 700; pointer-events
 .shares { display: flex; height: 7px; gap: 2px; border-radius: 4px; overflow: hidden;
   margin: .35rem 0; }
 .shares i { background: var(--k); flex: var(--part) 0 0; }
-.why .key { gap: .1rem .7rem; font-size: .78rem; }
+.why .key { display: block; font-size: .78rem; }
+.why .key li { display: flex; align-items: center; }
+.why .key b { margin-left: auto; font-weight: 550; }
 .why .key i { width: .55rem; height: .55rem; margin-right: .3rem; }
 
 .steps th, .steps td { border: 0 !important; padding-block: .35rem; }

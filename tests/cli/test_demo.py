@@ -88,7 +88,10 @@ def test_the_report_shows_all_and_asks_nothing(ran):
     assert 'class="ours"' in page
     assert not re.search(r"https?://|<script|url\(", page)
     titles = pd.read_parquet(folder / "shop" / "items.parquet")["title"]
-    assert len(re.findall(r"· (?:warm|cold)</title>", page)) == len(titles)
+    log = pd.read_parquet(folder / "shop" / "interactions.parquet")
+    warm = log.loc[log["split"] == "train", "item_id"].nunique()
+    assert page.count("· warm</title>") == warm
+    assert page.count("· cold</title>") == len(titles) - warm
 
 
 def test_every_step_is_timed_and_the_report_comes_last(ran):
@@ -174,6 +177,20 @@ def test_help_has_an_example(mmalign, capsys):
     with pytest.raises(SystemExit):
         main(["demo", "--help"])
     assert "example:\n  mmalign demo" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_with_the_real_encoders_content_tells_of_new_items(tmp_path):
+    assert main(["demo", "--output", str(tmp_path), "--items", "600", "--users", "900"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+
+    def ndcg(model, name):
+        return results[model]["slices"][name]["metrics"]["ndcg@20"]
+
+    for name in ("warm", "cold", "all"):
+        assert ndcg("aligned", name) > 1.3 * ndcg("popularity", name)
+    assert ndcg("aligned", "warm") > ndcg("ease", "warm")
+    assert ndcg("aligned", "all") > 1.5 * ndcg("ease", "all")
 
 
 class TestSteps:

@@ -221,17 +221,17 @@ def test_pictures_are_shrunk_and_written_anew(kind, tmp_path):
 def test_shares_are_scaled_to_one_and_coloured_alike_everywhere():
     card = ItemCard("x")
     picks = (
-        Recommendation(card, 1.0, cold=True, shares={"text": 3.0, "image": 1.0}),
+        Recommendation(card, 1.0, cold=True, shares={"text": 1.0, "image": 3.0}),
         Recommendation(card, 0.9, cold=False, shares={"image": 2.0}),
         Recommendation(card, 0.8, cold=False, shares={"image": 0.0}),
     )
     found = render_report(ReportData("t", examples=(Example("u", (), picks),)))
     assert re.findall(r'<i class="(c\d)" style="--part:([\d.]+)"', found) == [
-        ("c0", "0.750"),
-        ("c1", "0.250"),
+        ("c1", "0.750"),  # the largest first, whatever its colour
+        ("c0", "0.250"),
         ("c1", "1.000"),
     ]
-    assert "text 75%" in found
+    assert "image <b>75%</b>" in found
     assert "Nothing yet." in found
 
 
