@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["MAX_MAGNITUDE", "read_labels", "read_numbers"]
+__all__ = ["MAX_MAGNITUDE", "read_labels", "read_numbers", "read_texts"]
 
 MAX_MAGNITUDE = 1e15
 """Numbers beyond this are refused: sums of squares of them leave the range of float32."""
@@ -56,6 +56,16 @@ def read_numbers(values: pd.Series[Any], kind: str) -> tuple[NDArray[np.float64]
             problems[int(row)] = f"not a {what}: {str(value)[:40]!r}"
     numbers[unusable] = np.nan
     return numbers, problems
+
+
+def read_texts(values: pd.Series[Any]) -> list[str | None]:
+    """Read every row as text, the parts of a list beside each other; None where there is none.
+
+    Example:
+        >>> read_texts(pd.Series(["a b", None, ["c", "d"]]))
+        ['a b', None, 'c d']
+    """
+    return [" ".join(_labels(value, split=False)) or None for value in values]
 
 
 def _floats(values: pd.Series[Any]) -> NDArray[np.float64]:

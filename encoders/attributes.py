@@ -1,4 +1,4 @@
-"""Attributes are content: categories, lists, numbers and dates become feature rows.
+"""Attributes are content: categories, lists, numbers, dates and words become feature rows.
 
 Everything that is learned (vocabulary, range, mean) comes from the rows named in ``fit``, which
 are the items with train interactions; a cold item never shapes its own representation.
@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
 from mmalign.config import from_dict, to_dict
-from mmalign.encoders.attribute_values import read_labels, read_numbers
+from mmalign.encoders.attribute_values import read_labels, read_numbers, read_texts
+from mmalign.encoders.words import Words, encode_words, learn_words
 from mmalign.errors import EncoderError, nearest
 from mmalign.interfaces import Feature
 
 __all__ = ["AttributeEncoder", "AttributeSpec"]
 
-Kind = Literal["category", "multi", "number", "date"]
+Kind = Literal["category", "multi", "number", "date", "words"]
 Columns = Mapping[str, "pd.Series[Any] | Sequence[Any]"]
 
 _MAX_BUMPS = 512
@@ -38,13 +38,14 @@ class AttributeSpec:
 
     Attributes:
         kind: ``category`` (one label), ``multi`` (labels in a list or split by ``|``), ``number``,
-            or ``date`` (anything pandas reads as a date; bare numbers are Unix seconds).
+            ``date`` (anything pandas reads as a date; bare numbers are Unix seconds), or ``words``
+            of a text.
         width: How far a number reaches, in its unit (days for a date); by default a sixth of the
             range from the 5th to the 95th percentile, or a twelfth for ``gauss``.
         shape: What of two numbers ``d`` apart is alike: ``laplace`` features have the inner
             product ``exp(-d / width)``; ``gauss`` features are the number itself and bumps
             ``exp(-(d / width)^2)`` around centres every ``width``.
-        max_labels: Most frequent labels that are kept.
+        max_labels: Most frequent labels that are kept, or four times as many words.
     """
 
     kind: Kind
@@ -54,8 +55,8 @@ class AttributeSpec:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
-        if self.kind not in ("category", "multi", "number", "date"):
-            choices = ("category", "multi", "number", "date")
+        choices = get_args(Kind)
+        if self.kind not in choices:
             raise EncoderError(
                 "no such attribute kind", got=self.kind, fix=nearest(str(self.kind), choices)
             )
@@ -104,6 +105,10 @@ class _Numbers:
         return int(self.shape == "gauss") + len(self.centres) if self.width else 1
 
 
+_Learned: TypeAlias = _Labels | _Numbers | Words
+_LEARNED: dict[str, type[_Learned]] = {"category": _Labels, "multi": _Labels, "words": Words}
+
+
 class AttributeEncoder:
     r"""Turns attribute columns into features, one modality per attribute.
 
@@ -113,6 +118,9 @@ class AttributeEncoder:
       overlap, so that a linear or kernel model can follow any curve. Values are first brought
       into the range of the fitted rows (1st to 99th percentile): an outlier is an extreme, no
       more.
+
+    * ``words``: TF-IDF, see :mod:`mmalign.encoders.words`. An encoder of meaning blurs names, years
+      and rare terms, and these tell items apart.
 
     A missing value (None, NaN, empty) makes the row absent: zero, ``present`` False.
 
@@ -132,7 +140,7 @@ class AttributeEncoder:
             name: spec if isinstance(spec, AttributeSpec) else AttributeSpec(spec)
             for name, spec in specs.items()
         }
-        self._learned: dict[str, _Labels | _Numbers] = {}
+        self._learned: dict[str, _Learned] = {}
 
     def fit(self, columns: Columns, rows: NDArray[np.generic] | Sequence[int]) -> AttributeEncoder:
         """Learn vocabularies and ranges.
@@ -150,11 +158,13 @@ class AttributeEncoder:
         self._check(columns)
         index = np.asarray(rows)
         index = index if index.dtype == np.bool_ else index.astype(np.int64)
-        learned: dict[str, _Labels | _Numbers] = {}
+        learned: dict[str, _Learned] = {}
         for name, spec in self.specs.items():
             values = pd.Series(columns[name]).reset_index(drop=True)[index]
             if spec.kind in ("category", "multi"):
                 learned[name] = _learn_labels(read_labels(values, spec.kind), spec.max_labels)
+            elif spec.kind == "words":
+                learned[name] = learn_words(read_texts(values), 4 * spec.max_labels)
             else:
                 numbers, _ = read_numbers(values, spec.kind)
                 learned[name] = _learn_numbers(numbers, spec, name)
@@ -180,6 +190,8 @@ class AttributeEncoder:
             learned = self._learned[name]
             if isinstance(learned, _Labels):
                 features[name] = _encode_labels(read_labels(values, spec.kind), learned)
+            elif isinstance(learned, Words):
+                features[name] = encode_words(read_texts(values), learned)
             else:
                 features[name] = _encode_numbers(read_numbers(values, spec.kind)[0], learned)
         return features
@@ -223,8 +235,7 @@ class AttributeEncoder:
         encoder = cls(specs)
         for name, entry in values.items():
             if "learned" in entry:
-                labels = encoder.specs[name].kind in ("category", "multi")
-                kind: type[_Labels] | type[_Numbers] = _Labels if labels else _Numbers
+                kind: type[_Learned] = _LEARNED.get(encoder.specs[name].kind, _Numbers)
                 encoder._learned[name] = from_dict(kind, entry["learned"], where=name)
         return encoder
 
@@ -243,13 +254,10 @@ def _learn_labels(labels: list[tuple[str, ...]], max_labels: int) -> _Labels:
 
 
 def _encode_labels(labels: list[tuple[str, ...]], learned: _Labels) -> Feature:
-    known = set(learned.labels)
-    if not known or not labels:
-        return _absent(len(labels), learned.dim)
-    # Unknown labels go first: the binarizer would warn about each of them.
-    binarizer = MultiLabelBinarizer(classes=list(learned.labels))
-    values = binarizer.fit_transform([[x for x in row if x in known] for row in labels])
-    values = np.asarray(values, np.float32)
+    columns = {label: column for column, label in enumerate(learned.labels)}
+    values = np.zeros((len(labels), learned.dim), np.float32)
+    for row, found in enumerate(labels):
+        values[row, [columns[label] for label in found if label in columns]] = 1
     return Feature(values, np.asarray(values.any(axis=1)))
 
 
@@ -263,6 +271,8 @@ def _learn_numbers(numbers: NDArray[np.float64], spec: AttributeSpec, name: str)
         # The second bound keeps the number of columns small when the tails are long.
         parts = _DEFAULT_WIDTHS[spec.shape]
         width = max((p95 - p5) / parts, (high - low) / (4 * parts)) or 1.0
+    from sklearn.preprocessing import StandardScaler  # takes long to import; encoding needs none
+
     scaler = StandardScaler().fit(np.clip(usable, low, high)[:, None])
     mean, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
     learned = _Numbers(low, high, mean, scale, float(width), spec.shape)

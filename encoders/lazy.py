@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
-from mmalign.errors import EncoderError
 from mmalign.interfaces import Encoded, Encoder, Media
 
 __all__ = ["LazyEncoder"]
@@ -17,38 +17,42 @@ class LazyEncoder:
     holds its output, only costs reading its files.
 
     Args:
-        load: Loads the encoder.
+        load: Loads the encoder; called at most once.
         modality: ``text`` or ``image``.
-        dim: Length of its rows, from an earlier use.
         fingerprint: Digest of all that decides its output.
         batch_size: Items per forward pass.
+
+    Example:
+        >>> encoder = LazyEncoder(
+        ...     lambda: print("loading"), modality="text", fingerprint="f1", batch_size=64
+        ... )
+        >>> encoder.fingerprint
+        'f1'
     """
 
     def __init__(
-        self,
-        load: Callable[[], Encoder],
-        *,
-        modality: str,
-        dim: int,
-        fingerprint: str,
-        batch_size: int,
+        self, load: Callable[[], Encoder], *, modality: str, fingerprint: str, batch_size: int
     ) -> None:
-        self.modality, self.dim = modality, dim
-        self.fingerprint, self.batch_size = fingerprint, batch_size
+        self.modality, self.fingerprint, self.batch_size = modality, fingerprint, batch_size
         self._load = load
-        self._loaded: Encoder | None = None
+
+    @property
+    def dim(self) -> int:
+        """Length of its rows, which only the loaded encoder can tell.
+
+        Raises:
+            EncoderError: It cannot be loaded.
+        """
+        return self._encoder.dim
 
     def encode(self, values: Sequence[Media]) -> Encoded:
         """Encode any number of items, after loading the encoder for the first of them.
 
         Raises:
-            EncoderError: It cannot be loaded, or its rows have another length than was said.
+            EncoderError: It cannot be loaded.
         """
-        if self._loaded is None:
-            self._loaded = self._load()
-            if self._loaded.dim != self.dim:
-                raise EncoderError(
-                    f"the {self.modality} encoder gives rows of length {self._loaded.dim}",
-                    fix=f"use the one that gives {self.dim}",
-                )
-        return self._loaded.encode(values)
+        return self._encoder.encode(values)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return self._load()

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
 from mmalign.config import from_dict, load_yaml, to_dict
 from mmalign.encoders.lazy import LazyEncoder
 from mmalign.encoders.resolve import PackageConfig, Source, resolve
-from mmalign.encoders.runtime import fingerprint, pick_device
+from mmalign.encoders.runtime import fingerprint as fingerprint_of
+from mmalign.encoders.runtime import pick_device
 from mmalign.errors import ConfigError, EncoderError, MMAlignError, nearest
 from mmalign.interfaces import Encoder
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["PackageConfig", "PresetConfig", "available_presets", "load_encoder", "read_preset"]
 
@@ -127,7 +126,8 @@ def load_encoder(
     *,
     device: str = "auto",
     batch_size: int | None = None,
-    dim: int | None = None,
+    lazy: bool = False,
+    fingerprint: str | None = None,
 ) -> Encoder:
     """Load a frozen encoder.
 
@@ -137,8 +137,10 @@ def load_encoder(
         name_or_path: See :func:`read_preset`.
         device: A torch device, or ``auto`` for the first of cuda, mps, cpu.
         batch_size: Items per forward pass; by default the preset's.
-        dim: Length of its rows where that is known: then the model is not loaded before there
-            is something to encode, which takes no time when all is cached.
+        lazy: Find the weights now, but load the model only when there is something to encode,
+            which is never when all is cached.
+        fingerprint: The one it should have, as an artefact says: weights on this machine that
+            have it are taken without asking the hub. Others are taken too, so compare.
 
     Raises:
         EncoderError: No weights were found (the message says what was tried and what to
@@ -148,22 +150,29 @@ def load_encoder(
     preset = read_preset(name_or_path)
     if batch_size is not None:
         preset = replace(preset, batch_size=batch_size)
-    torch_device = pick_device(device)
-    source = resolve(preset)
-    digest = fingerprint(source, preset.behaviour())
-    load = partial(_load, preset, source, digest, torch_device)
-    if dim is None:
+    source, digest = _find(preset, fingerprint)
+    load = partial(_load, preset, source, digest, device)
+    if not lazy:
         return load()
     return LazyEncoder(
-        load,
-        modality=preset.modality,
-        dim=dim,
-        fingerprint=digest,
-        batch_size=preset.batch_size,
+        load, modality=preset.modality, fingerprint=digest, batch_size=preset.batch_size
     )
 
 
-def _load(preset: PresetConfig, source: Source, digest: str, device: torch.device) -> Encoder:
+def _find(preset: PresetConfig, wanted: str | None) -> tuple[Source, str]:
+    """Files and fingerprint; those wanted are the same wherever they lie, so near ones do."""
+    behaviour = preset.behaviour()
+    if wanted is not None:
+        with suppress(EncoderError):  # to be told in full below
+            source = resolve(preset, download=False)
+            if fingerprint_of(source, behaviour) == wanted:
+                return source, wanted
+    source = resolve(preset)
+    return source, fingerprint_of(source, behaviour)
+
+
+def _load(preset: PresetConfig, source: Source, digest: str, device_name: str) -> Encoder:
+    device = pick_device(device_name)
     try:
         if preset.modality == "text":
             from mmalign.encoders.text import TextEncoder

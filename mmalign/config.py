@@ -220,6 +220,8 @@ def _coerce_scalar(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path} must be of type int", got=value, fix="write a number")
         return value
     name = getattr(hint, "__name__", str(hint))
+    if value is None:
+        raise ConfigError(f"{path} is empty", fix=f"give a value of type {name}, or leave it out")
     raise ConfigError(
         f"{path} must be of type {name}", got=value, fix=f"give a value of type {name}"
     )

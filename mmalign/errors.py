@@ -63,15 +63,16 @@ class MissingDependencyError(MMAlignError, ImportError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Phrase a hint that names the closest valid choice and lists them all.
+    """Phrase a hint that names the closest valid choice, whatever its case, and lists them all.
 
     Example:
         >>> nearest("lerning_rate", ["learning_rate", "seed"])
         "did you mean 'learning_rate'? Valid: learning_rate, seed"
     """
     valid = sorted(choices)
-    close = get_close_matches(name, valid, n=1, cutoff=0.5)
-    guess = f"did you mean {close[0]!r}? " if close else ""
+    by_lower = {choice.lower(): choice for choice in valid}
+    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    guess = f"did you mean {by_lower[close[0]]!r}? " if close else ""
     return f"{guess}Valid: {', '.join(valid)}"
 
 

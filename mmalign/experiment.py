@@ -1,4 +1,4 @@
-"""One experiment as a config: data, encoders, model, training, evaluation."""
+"""One experiment as a config: data, encoders, model, training, evaluation, benchmark."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from mmalign.data.config import DataConfig
 from mmalign.errors import ConfigError, nearest
-from mmalign.models import ModelConfig
+from mmalign.models import MODELS, ModelConfig
 
-__all__ = ["EvaluationConfig", "ExperimentConfig", "TrainingConfig"]
+__all__ = ["BenchmarkConfig", "EvaluationConfig", "ExperimentConfig", "TrainingConfig"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,63 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class BenchmarkConfig:
+    """Which models are compared, and with what effort each.
+
+    Attributes:
+        models: Names of models; empty means all that can run on the data.
+        trials: Settings tried on valid per model, the configured ones among them.
+        minutes: No trial of a model starts after so many minutes; by default there is no limit.
+        seeds: Of the final runs of each model.
+        monitor: What tuning maximises on valid: ``valid/ndcg@20``, the harmonic mean over the
+            slices, or one slice as in ``valid/warm_recall@20``. A model that knows nothing of cold
+            items is tuned on the warm slice.
+        reference: The model that is compared to all others.
+        samples: Resamples of the paired bootstrap.
+        search: Model to search space, laid over the one that ships; see
+            :mod:`mmalign.benchmark.space`.
+
+    Raises:
+        ConfigError: A number is too small, a model is unknown, a seed comes twice, or the
+            reference is not among the models.
+    """
+
+    models: tuple[str, ...] = ()
+    trials: int = 20
+    minutes: float | None = None
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    monitor: str = "valid/ndcg@20"
+    reference: str = "aligned"
+    samples: int = 10_000
+    search: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("trials", 1), ("samples", 100)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(
+                    f"benchmark.{name} must be {least} or more",
+                    got=value,
+                    fix="leave it out for the default",
+                )
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError("benchmark.minutes must be positive", got=self.minutes, fix="try 30")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(
+                "benchmark.seeds must be different numbers from 0", got=self.seeds, fix="[0, 1, 2]"
+            )
+        for name in (*self.models, self.reference, *self.search):
+            if name not in MODELS:
+                raise ConfigError(f"benchmark has no model {name!r}", fix=nearest(name, MODELS))
+        if self.models and self.reference not in self.models:
+            raise ConfigError(
+                "benchmark.reference is not among benchmark.models",
+                got=self.reference,
+                fix="add it, or name another reference",
+            )
+
+
+@dataclass(frozen=True)
 class ExperimentConfig:
     """All that a command may be told.
 
@@ -73,6 +130,10 @@ class ExperimentConfig:
         training: Early stopping and checkpoint.
         trainer: Arguments of ``lightning.Trainer``.
         evaluation: Cut-offs and exclusions.
+        benchmark: Models to compare, tuning budget and seeds.
+
+    Raises:
+        ConfigError: The seed is negative or takes more than 32 bits.
     """
 
     seed: int = 0
@@ -83,3 +144,8 @@ class ExperimentConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError("seed must be a number from 0 to 2^32 - 1", got=self.seed, fix="0")

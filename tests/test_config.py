@@ -181,7 +181,7 @@ class TestTypes:
             ({"needed": "x"}, "needed must be of type int (got 'x')"),
             ({"needed": True}, "needed must be of type int (got True)"),
             ({"needed": 1.5}, "needed must be of type int (got 1.5)"),
-            ({"needed": None}, "needed must be of type int (got None)"),
+            ({"needed": None}, "needed is empty: give a value of type int"),
             ({"inner": {"rate": "fast"}}, "inner.rate must be of type float (got 'fast')"),
             ({"inner": {"rate": True}}, "inner.rate must be of type float (got True)"),
             ({"inner": {"rate": [1]}}, "inner.rate must be of type float (got [1])"),

@@ -52,5 +52,6 @@ def test_crosses_process_borders() -> None:
 
 def test_nearest() -> None:
     assert nearest("tex", ["text", "image"]) == "did you mean 'text'? Valid: image, text"
+    assert nearest("item_id", ["ITEM_ID", "x"]) == "did you mean 'ITEM_ID'? Valid: ITEM_ID, x"
     assert nearest("zzz", ["text", "image"]) == "Valid: image, text"
     assert nearest("x", []) == "Valid: "

@@ -1,4 +1,4 @@
-"""The LightningDataModule: users in batches."""
+"""LightningDataModules: train users, or train interactions, in batches."""
 
 from __future__ import annotations
 
@@ -13,15 +13,42 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mmalign.interfaces import IntArray
 from mmalign.models.base import TrainData
 
-__all__ = ["UserDataModule"]
+__all__ = ["InteractionDataModule", "UserDataModule"]
 
 
-class UserDataModule(LightningDataModule):
-    """Serves the rows of users with a train interaction, shuffled under the seed.
+class _RowsDataModule(LightningDataModule):
+    """Serves rows of an array, shuffled under the seed.
 
-    Each user comes once per epoch, to one process. All processes take the same number of steps,
-    and all batches of an epoch have the same size but for one user: no step rests on a few
-    users that were left over.
+    Each row comes once per epoch, to one process. All processes take the same number of steps,
+    and all batches of an epoch have the same size but for one row: no step rests on a few rows
+    that were left over.
+
+    Args:
+        rows: What is served, ``[R]`` or ``[R, ...]``.
+        batch_size: Most rows per step and process.
+        seed: Of the order, together with the epoch.
+    """
+
+    def __init__(self, rows: IntArray, *, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self._rows, self._batch_size, self._seed = rows, batch_size, seed
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Batches of rows."""
+        processes = 1 if self.trainer is None else self.trainer.world_size
+        process = 0 if self.trainer is None else self.trainer.global_rank
+        batches = _Batches(len(self._rows), self._batch_size, self._seed, process, processes)
+        return DataLoader(_Rows(self._rows), batch_size=None, sampler=batches)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """One empty step: validation ranks all users at once, in the Lightning module."""
+        return DataLoader(_Rows(np.zeros(1, np.int64)), batch_size=None)
+
+
+class UserDataModule(_RowsDataModule):
+    """Serves the rows of users with a train interaction, ``[B]``.
+
+    Each user comes once per epoch, to one process, in batches that differ by at most one user.
 
     Args:
         data: Train interactions.
@@ -30,20 +57,26 @@ class UserDataModule(LightningDataModule):
     """
 
     def __init__(self, data: TrainData, *, batch_size: int, seed: int) -> None:
-        super().__init__()
         self.users = np.flatnonzero(data.matrix.getnnz(axis=1)).astype(np.int64)
-        self._batch_size, self._seed = batch_size, seed
+        super().__init__(self.users, batch_size=batch_size, seed=seed)
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        """Batches ``[B]`` of user rows."""
-        processes = 1 if self.trainer is None else self.trainer.world_size
-        process = 0 if self.trainer is None else self.trainer.global_rank
-        batches = _Batches(len(self.users), self._batch_size, self._seed, process, processes)
-        return DataLoader(_Rows(self.users), batch_size=None, sampler=batches)
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        """One empty step: validation ranks all users at once, see ``AlignedModule``."""
-        return DataLoader(_Rows(np.zeros(1, np.int64)), batch_size=None)
+class InteractionDataModule(_RowsDataModule):
+    """Serves train interactions one by one, ``[B, 2]``: a user row and an item row each.
+
+    Items are counted among the warm ones, as in :class:`mmalign.models.neural.base.Triplets`.
+    Each interaction comes once per epoch, to one process, whatever its weight.
+
+    Args:
+        data: Train interactions.
+        batch_size: Most interactions per step and process.
+        seed: Of the order, together with the epoch.
+    """
+
+    def __init__(self, data: TrainData, *, batch_size: int, seed: int) -> None:
+        entries = data.matrix[:, data.warm].tocoo()
+        pairs = np.stack([entries.row, entries.col], axis=1).astype(np.int64)
+        super().__init__(pairs, batch_size=batch_size, seed=seed)
 
 
 class _Batches(Sampler[IntArray]):
@@ -67,7 +100,7 @@ class _Batches(Sampler[IntArray]):
         order = np.random.default_rng([self._seed, self._epoch]).permutation(self._count)
         parts = np.array_split(order, self._steps * self._processes)
         for part in parts[self._process :: self._processes]:
-            # With fewer users than processes somebody must come twice.
+            # With fewer rows than processes somebody must come twice.
             yield part if len(part) else order[:1]
 
 

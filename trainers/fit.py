@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 
 from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError
@@ -15,6 +17,7 @@ from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Features
 from mmalign.models import Aligned, Model, TrainData, build_model
 from mmalign.models.calibration import Calibration
+from mmalign.models.neural.base import NeuralModel
 from mmalign.trainers.calibrate import choose_calibration
 from mmalign.trainers.train import CurvePoint, train
 
@@ -46,6 +49,7 @@ def fit(
     folder: str | Path = ".mmalign/runs/default",
     resume: str | None = None,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Fit the configured model on the train rows and calibrate it on the valid rows.
 
@@ -53,9 +57,10 @@ def fit(
         config: ``model``, ``training``, ``trainer`` and ``seed`` are read.
         catalog: Interactions.
         features: Content of ``catalog``'s items, row by row.
-        folder: Logs and checkpoints of a network.
+        folder: Config, logs and checkpoints of a network.
         resume: A checkpoint of a network to go on from.
         progress: Whether to show a bar.
+        callbacks: More of Lightning's for a network's training.
 
     Raises:
         ConfigError: There is a checkpoint to resume from, and nothing that is trained.
@@ -63,18 +68,18 @@ def fit(
     """
     seconds: dict[str, float] = {}
     model = build_model(config.model)
-    if resume is not None and not isinstance(model, Aligned):
+    if resume is not None and not isinstance(model, Aligned | NeuralModel):
         raise ConfigError(
             f"model {config.model.name!r} is not trained step by step",
             got=resume,
             fix="leave --ckpt_path out",
         )
-    data = TrainData(catalog.matrix("train"), features)
+    data = TrainData(catalog.matrix("train"), features, catalog.neighbours)
     with _Clock(seconds, "fit"):
         torch.manual_seed(config.seed)
         model.fit(data)
     curve: list[CurvePoint] = []
-    if isinstance(model, Aligned):
+    if isinstance(model, Aligned | NeuralModel):
         with _Clock(seconds, "train"):
             curve = train(
                 model,
@@ -84,8 +89,10 @@ def fit(
                 folder=Path(folder),
                 training=config.training,
                 trainer_options=config.trainer,
+                config=config,
                 resume=resume,
                 progress=progress,
+                callbacks=callbacks,
             )
     with _Clock(seconds, "calibrate"):
         calibration = choose_calibration(model, catalog, seed=config.seed)

@@ -50,6 +50,8 @@ class AlignedModule(LightningModule):
         warm = torch.from_numpy(self._warm_rows)
         self._items = model.item_input(data.features).rows(warm)
         self._popularity = np.asarray(self._matrix.sum(axis=0)).ravel()
+        shown = np.random.default_rng(seed).permutation(len(self._warm_rows))[:CONTRASTED_ITEMS]
+        self._shown = torch.from_numpy(np.sort(shown))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; weight decay on projections only, not on ids, biases and the temperature."""
@@ -83,30 +85,47 @@ class AlignedModule(LightningModule):
         losses = {
             "rank": self._rank(states.users[batch], states.items, targets, messages[users], rng),
             "content": self._rank(states.users[batch], placed, targets, messages[users], rng),
-            "alignment": self._align(states, rng),
         }
         loss = losses["rank"] + config.content_weight * losses["content"]
-        loss = loss + config.alignment_weight * losses["alignment"]
+        if config.alignment_weight:
+            losses["alignment"] = self._align(states, rng)
+            loss = loss + config.alignment_weight * losses["alignment"]
         if config.distillation_weight:
             scores = states.users[batch] @ states.items.T / self.network.temperature()
             losses["distillation"] = self._distil(scores, messages[users])
             loss = loss + config.distillation_weight * losses["distillation"]
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                "the loss is not finite",
-                got={name: float(value.detach()) for name, value in losses.items()},
-                fix="lower model.aligned.learning_rate or raise model.aligned.temperature",
-            )
+        self._check_finite(loss, losses)
         self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         for name, value in losses.items():
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
+    def _check_finite(self, loss: Tensor, losses: dict[str, Tensor]) -> None:
+        """Stop all processes at once: one alone would leave the others waiting for gradients."""
+        is_finite = bool(torch.isfinite(loss))
+        if self.trainer.strategy.reduce_boolean_decision(is_finite, all=True):
+            return
+        raise TrainingError(
+            "the loss is not finite",
+            got={name: float(value.detach()) for name, value in losses.items()},
+            fix="lower model.aligned.learning_rate or raise model.aligned.temperature",
+        )
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """Measure at the end of every epoch how far content and graph agree."""
+        if not self.trainer.is_last_batch:
+            return
+        self.network.eval()
+        for name, value in self._diagnose().items():
+            name = f"diagnostics/{name}"
+            self.log(name, value, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+        self.network.train()
+
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Nothing per batch: rankings are measured over all users at once."""
 
     def on_validation_epoch_end(self) -> None:
-        """Measure the network alone on valid, and how far content and graph agree."""
+        """Measure the network alone on valid."""
         self._model.freeze(self._data)
         found = evaluate(_NetworkOnly(self._model), self._catalog, "valid", ks=(20,))
         for name in SLICES:
@@ -114,12 +133,9 @@ class AlignedModule(LightningModule):
             if np.isfinite(value):
                 self._log_valid(f"valid/{name}_ndcg@20", value)
         self._log_valid("valid/ndcg@20", found.harmonic_mean("ndcg@20"))
-        for name, value in self._diagnose().items():
-            self._log_valid(f"diagnostics/{name}", value)
 
     def _log_valid(self, name: str, value: float) -> None:
-        shown = name.startswith("valid/")
-        self.log(name, value, prog_bar=shown, rank_zero_only=False, sync_dist=True)
+        self.log(name, value, prog_bar=True, rank_zero_only=False, sync_dist=True)
 
     def _rank(
         self,
@@ -147,11 +163,11 @@ class AlignedModule(LightningModule):
         )
 
     def _align(self, states: States, rng: np.random.Generator) -> Tensor:
-        count = len(states.items)
-        chosen = rng.permutation(count)[:CONTRASTED_ITEMS]
-        index = torch.from_numpy(chosen).to(self.device)
+        heard = states.received.detach().abs().sum(dim=1) > 0
+        rows = np.flatnonzero(heard.cpu().numpy())
+        index = torch.from_numpy(rng.permutation(rows)[:CONTRASTED_ITEMS]).to(self.device)
         items = self._items_on_device().rows(index)
-        placed = states.items[index]
+        placed = torch.nn.functional.normalize(states.received[index], dim=1)
         temperature = self.network.temperature()
         losses = [
             alignment.info_nce(projected, placed, temperature, mask=items.present[name])
@@ -178,14 +194,20 @@ class AlignedModule(LightningModule):
 
     @torch.no_grad()
     def _diagnose(self) -> dict[str, float]:
-        warm = torch.from_numpy(self._warm_rows)
-        items = self._model.item_input(self._data.features).rows(warm)
-        placed = torch.from_numpy(self._model.vectors)[warm]
+        """Measure a sample of warm items, always the same, which costs less than a step."""
+        items = self._items_on_device()
         content = self.network.content(items)
+        # An item's place holds its own content, so only what users brought can tell whether
+        # content and graph agree.
+        start = content + self.network.ids
+        states = self.network.propagate(start, SparseOperator(self._matrix))
+        shown = self._shown.to(self.device)
+        items, content = items.rows(shown), content[shown]
+        placed, received = states.items[shown], states.received[shown]
         found = {
             "alignment": float(alignment.alignment(content, placed)),
             "uniformity": float(alignment.uniformity(placed)),
-            "content_retrieval@10": float(alignment.retrieval_at_k(content, placed, k=10)),
+            "content_retrieval@10": float(alignment.retrieval_at_k(content, received, k=10)),
         }
         for name, projected in self.network.project(items).items():
             gap = alignment.modality_gap(projected, placed, mask=items.present[name])

@@ -29,6 +29,7 @@ TRAINER_DEFAULTS: Mapping[str, Any] = {
 """Arguments of ``lightning.Trainer`` where a network here wants other defaults."""
 
 _OURS = {"self", "logger", "callbacks"}
+_PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
 _PARAMETERS = {
     name: parameter
     for name, parameter in inspect.signature(Trainer.__init__).parameters.items()
@@ -88,14 +89,38 @@ def parse_fit(arguments: list[str]) -> FitOptions | None:
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:
-    """Check the names of arguments for ``lightning.Trainer``.
+    """Check arguments for ``lightning.Trainer``: names, and values that no network here can take.
 
     Raises:
-        ConfigError: It has no such argument, or mmalign sets it itself.
+        ConfigError: There is no such argument, mmalign sets it itself, or training would break.
     """
     for name in options:
+        if name in _OURS - {"self"}:
+            raise ConfigError(
+                f"trainer.{name} is set by mmalign itself",
+                got=options[name],
+                fix="leave it out; logs and checkpoints go to trainer.default_root_dir",
+            )
         if name not in _PARAMETERS:
             raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, _PARAMETERS))
+    if options.get("barebones"):
+        raise ConfigError(
+            "trainer.barebones takes away the checkpoints that mmalign needs",
+            got=options["barebones"],
+            fix="leave it out",
+        )
+    if options.get("overfit_batches"):
+        raise ConfigError(
+            "trainer.overfit_batches takes away the order in which mmalign serves batches",
+            got=options["overfit_batches"],
+            fix="set trainer.limit_train_batches",
+        )
+    if options.get("precision") not in _PRECISIONS:
+        raise ConfigError(
+            "trainer.precision must be 32 or mixed: features and graphs are single precision",
+            got=options["precision"],
+            fix="leave it out, or write bf16-mixed",
+        )
 
 
 def _parser() -> ArgumentParser:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmalign.interfaces import BoolArray, FloatArray, IntArray
 
-__all__ = ["Negatives", "hold_out", "sample_negatives"]
+__all__ = ["Negatives", "UnseenItems", "hold_out", "sample_negatives"]
 
 
 def hold_out(
@@ -80,6 +80,44 @@ def sample_negatives(
         log_q=np.log(count * q[items]).astype(np.float32),
         is_positive=positive[entries.row],
     )
+
+
+class UnseenItems:
+    """Draws items that a user did not take, each with the same probability.
+
+    A number below the count of such items is drawn and moved up past the taken ones before it, so
+    nothing is ever drawn twice. Somebody who took every item gets any of them.
+
+    Args:
+        matrix: All train interactions, ``[U, I]``.
+
+    Example:
+        >>> unseen = UnseenItems(sp.csr_matrix([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]))
+        >>> unseen.draw(np.array([0, 1]), 2, np.random.default_rng(0)).tolist()
+        [[1, 1], [0, 0]]
+    """
+
+    def __init__(self, matrix: sp.csr_matrix) -> None:
+        self._num_items = matrix.shape[1]
+        keys = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * self._num_items
+        keys = np.unique(keys + matrix.indices)
+        users = keys // self._num_items
+        self._starts = np.searchsorted(users, np.arange(matrix.shape[0] + 1))
+        # The k-th taken item t_k has t_k - k untaken ones before it.
+        self._before = keys - (np.arange(len(keys)) - self._starts[users])
+
+    def draw(self, users: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+        """Draw with replacement, ``[B, N]``.
+
+        Shapes:
+            users: ``[B]`` rows of the matrix; count: N.
+        """
+        taken = (self._starts[users + 1] - self._starts[users])[:, None]
+        left = np.maximum(self._num_items - taken, 1)
+        rank = rng.integers(left, size=(len(users), count))
+        keys = users[:, None] * self._num_items + rank
+        passed = np.searchsorted(self._before, keys, side="right") - self._starts[users][:, None]
+        return np.where(taken < self._num_items, rank + passed, rank)
 
 
 def _keep(matrix: sp.csr_matrix, mask: BoolArray) -> sp.csr_matrix:

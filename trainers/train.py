@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError, TrainingError, nearest
 from mmalign.evaluation.slices import build_slice
-from mmalign.experiment import TrainingConfig
+from mmalign.experiment import ExperimentConfig, TrainingConfig
 from mmalign.interfaces import SLICES
 from mmalign.models.aligned import Aligned
 from mmalign.models.base import TrainData
-from mmalign.trainers.callbacks import Curve, CurvePoint, Lines, quiet_lightning
-from mmalign.trainers.data import UserDataModule
+from mmalign.models.neural.base import NeuralModel
+from mmalign.trainers.callbacks import (
+    ConfigFile,
+    Curve,
+    CurvePoint,
+    LastEpoch,
+    Lines,
+    quiet_lightning,
+)
+from mmalign.trainers.data import InteractionDataModule, UserDataModule
 from mmalign.trainers.module import AlignedModule
 from mmalign.trainers.options import TRAINER_DEFAULTS, check_trainer
+from mmalign.trainers.pairwise import PairwiseModule
+from mmalign.trainers.resume import Origin, check_resumable, describe, read_checkpoint
 
-__all__ = ["CurvePoint", "train"]
+__all__ = ["CurvePoint", "Trainable", "train"]
+
+Trainable: TypeAlias = Aligned | NeuralModel[Any]
+"""Models whose ``fit`` prepares a network that is trained here."""
 
 LAST = "last"
 BEST = "best"
 
 
 def train(
-    model: Aligned,
+    model: Trainable,
     data: TrainData,
     catalog: Catalog,
     *,
@@ -41,23 +54,27 @@ def train(
     folder: Path,
     training: TrainingConfig,
     trainer_options: Mapping[str, Any],
+    config: ExperimentConfig | None = None,
     resume: str | None = None,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> list[CurvePoint]:
     """Train ``model.network`` in place and freeze the model at its best validated weights.
 
     Args:
         model: Prepared by ``fit``.
         data: What it was prepared on.
-        catalog: Its valid rows steer early stopping and the checkpoint; without any, all epochs
-            run and the last weights stay.
+        catalog: Its valid rows steer early stopping and the checkpoint; without any, or with
+            ``limit_val_batches`` 0, all epochs run and the last weights stay.
         seed: Of every draw.
-        folder: For logs (``csv``, ``tensorboard``) and ``checkpoints``: ``best.ckpt``, and
-            ``last.ckpt`` to resume from.
+        folder: For ``config.yaml``, logs (``csv``, ``tensorboard``) and ``checkpoints``:
+            ``best.ckpt``, and ``last.ckpt`` of the last epoch, to resume from.
         training: What to watch, and how long.
         trainer_options: Arguments of ``lightning.Trainer`` over the defaults here.
+        config: All that the run was told, kept as ``config.yaml`` in its folder.
         resume: A checkpoint to go on from.
         progress: Whether to show a bar, or a line per validation where there is no terminal.
+        callbacks: More of Lightning's, such as one that prunes trials; called before those here.
 
     Returns:
         All that was logged, in order.
@@ -65,47 +82,60 @@ def train(
     Raises:
         ConfigError: An argument that ``Trainer`` does not have or take, or an unknown metric to
             monitor.
-        TrainingError: The checkpoint cannot be read, the loss is not finite, or training was
-            interrupted.
+        TrainingError: The checkpoint cannot be read or is of another run, the loss is not finite,
+            or training was interrupted.
     """
     check_trainer(trainer_options)
-    slices = [name for name in SLICES if len(build_slice(catalog, "valid", name).users)]
+    served = SLICES if model.serves_cold else ("warm",)
+    slices = [name for name in served if len(build_slice(catalog, "valid", name).users)]
     if slices:
         _check_monitor(training.monitor, slices)
-    module = AlignedModule(model, data, catalog, seed=seed)
+    module, batches = _modules(model, data, catalog, seed)
+    origin = describe(model, data.matrix, catalog.matrix("valid"), seed=seed)
     if resume is not None:
-        _check_fits(module, resume)
+        check_resumable(module, resume, origin)
     given = {name: value for name, value in trainer_options.items() if value is not None}
     options = {**TRAINER_DEFAULTS, **given}
     curve = Curve()
-    best = _best(folder, training.monitor) if slices else None
-    last = _last(folder, options["check_val_every_n_epoch"])
-    callbacks: list[Callback] = [curve, last]
+    is_validated = bool(slices) and options.get("limit_val_batches") != 0
+    best = _best(folder, training.monitor) if is_validated else None
+    last = _last(folder)
+    every: list[Callback] = [*callbacks, LastEpoch(), curve, Origin(origin), last]
+    if config is not None:
+        every.append(ConfigFile(config, folder))
     if best is not None:
         stop = EarlyStopping(training.monitor, patience=training.patience, mode="max")
-        callbacks += [best, stop]
+        every += [best, stop]
     else:
         options["limit_val_batches"] = 0
     if progress and options.get("enable_progress_bar", True):
         on_terminal = sys.stderr.isatty()
-        callbacks.append(
-            RichProgressBar(console_kwargs={"stderr": True}) if on_terminal else Lines()
-        )
+        every.append(RichProgressBar(console_kwargs={"stderr": True}) if on_terminal else Lines())
         options["enable_progress_bar"] = on_terminal
     else:
         options["enable_progress_bar"] = False
     with quiet_lightning():
-        trainer = _trainer(folder, callbacks, options)
-        users = UserDataModule(data, batch_size=model.config.batch_size, seed=seed)
+        trainer = _trainer(folder, every, options)
         torch.manual_seed(seed)
         model.network.train()  # freezing the prepared model left it in evaluation mode
         with _one_line_errors(trainer, last):
-            trainer.fit(module, datamodule=users, ckpt_path=resume, weights_only=True)
+            trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
     if best is not None and best.best_model_path:
-        module.load_state_dict(_read_checkpoint(best.best_model_path)["state_dict"])
+        module.load_state_dict(read_checkpoint(best.best_model_path)["state_dict"])
     model.network.to("cpu")
     model.freeze(data)
     return curve.points
+
+
+def _modules(
+    model: Trainable, data: TrainData, catalog: Catalog, seed: int
+) -> tuple[LightningModule, LightningDataModule]:
+    size = model.config.batch_size
+    if isinstance(model, Aligned):
+        users = UserDataModule(data, batch_size=size, seed=seed)
+        return AlignedModule(model, data, catalog, seed=seed), users
+    interactions = InteractionDataModule(data, batch_size=size, seed=seed)
+    return PairwiseModule(model, data, catalog, seed=seed), interactions
 
 
 def _trainer(folder: Path, callbacks: list[Callback], options: Mapping[str, Any]) -> Trainer:
@@ -133,15 +163,11 @@ def _best(folder: Path, monitor: str) -> ModelCheckpoint:
     )
 
 
-def _last(folder: Path, every_n_epochs: int | None) -> ModelCheckpoint:
+def _last(folder: Path) -> ModelCheckpoint:
     # At the end of an epoch, after validation, all state is settled: resumed from there, a run
     # goes on as if it had never stopped.
     return ModelCheckpoint(
-        folder / "checkpoints",
-        LAST,
-        every_n_epochs=every_n_epochs or 1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+        folder / "checkpoints", LAST, save_on_train_epoch_end=True, enable_version_counter=False
     )
 
 
@@ -153,30 +179,6 @@ def _check_monitor(monitor: str, slices: list[str]) -> None:
             got=monitor,
             fix=nearest(monitor, known),
         )
-
-
-def _check_fits(module: AlignedModule, resume: str) -> None:
-    weights = _read_checkpoint(resume).get("state_dict")
-    own = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    if not isinstance(weights, dict) or {k: v.shape for k, v in weights.items()} != own:
-        raise TrainingError(
-            "the checkpoint is not one of this model on this data",
-            got=resume,
-            fix="resume with the config and the data that it was trained with",
-        )
-
-
-def _read_checkpoint(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise TrainingError("there is no checkpoint there", got=path, fix="check --ckpt_path")
-    try:
-        stored = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a damaged file fails in the archive, in the pickle or in torch
-        first = str(error).strip().partition("\n")[0]
-        raise TrainingError(
-            f"cannot read the checkpoint {path}", got=first, fix="give another, or start anew"
-        ) from None
-    return stored if isinstance(stored, dict) else {}
 
 
 @contextmanager

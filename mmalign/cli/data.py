@@ -25,16 +25,28 @@ Run = Callable[[argparse.Namespace], int]
 def validate(parser: argparse.ArgumentParser) -> Run:
     """Read everything and say what is there and what is wrong."""
     add_config_option(parser, "mmalign validate --config configs/movies.yaml --data.path DIR")
-    parser.add_argument("--strict", action="store_true", help="warnings fail too")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="warnings fail too, and so does a model that learns from what it must not see",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(options: argparse.Namespace) -> int:
-        found = audit(Catalog.read(read_config(options).data))
+        config = read_config(options)
+        catalog = Catalog.read(config.data)
+        found = audit(catalog)
+        leaks: tuple[str, ...] = ()
+        if options.strict and found.ok:
+            from mmalign.cli.leakage import strict_audit  # takes long to import
+
+            found, leaked = strict_audit(config, catalog)
+            leaks = tuple(map(str, leaked))
         if options.json:
-            print_json(found.to_dict())
+            print_json(found.to_dict() | ({"leaks": leaks} if options.strict else {}))
         else:
-            print("\n".join(found.lines()))
-        wrong = (*found.errors, *(found.warnings if options.strict else ()))
+            print("\n".join([*found.lines(), *(f"leak: {leak}" for leak in leaks)]))
+        wrong = (*found.errors, *leaks, *(found.warnings if options.strict else ()))
         if wrong:
             more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             raise DataError(f"{wrong[0]}{more}")

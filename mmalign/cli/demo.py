@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from mmalign.atomic import check_writable
-from mmalign.cli.memory import keep_freed_memory
+from mmalign.demo.shop import MIN_ITEMS, MIN_USERS
 from mmalign.demo.steps import Steps
+from mmalign.errors import ConfigError
 
 __all__ = ["COMMANDS"]
 
@@ -32,10 +33,15 @@ def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     )
 
     def run(options: argparse.Namespace) -> int:
+        for name, least in (("items", MIN_ITEMS), ("users", MIN_USERS)):
+            count = getattr(options, name)
+            if count < least:
+                raise ConfigError(
+                    f"--{name} must be {least} or more", got=count, fix="leave it out for a shop"
+                )
         output = Path(options.output)
         check_writable(output)
         os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client
-        keep_freed_memory()
         console = Console()
         steps = Steps(console)
         with steps("load the libraries"):

@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from mmalign.cli.setup import attribute_encoder, load_encoders
+from mmalign.cli.setup import attribute_encoder, check_trainer_names, load_encoders
 from mmalign.config import from_dict, merge
 from mmalign.data.catalog import Catalog
 from mmalign.demo import generate_shop
@@ -26,7 +26,7 @@ from mmalign.encoders.resolve import resolve
 from mmalign.errors import EncoderError
 from mmalign.evaluation.html import render_report
 from mmalign.evaluation.protocol import evaluate
-from mmalign.evaluation.report import json_text
+from mmalign.evaluation.report import json_text, number
 from mmalign.evaluation.result import Evaluation
 from mmalign.experiment import ExperimentConfig
 from mmalign.features.build import BuildReport, build_features
@@ -165,17 +165,23 @@ class _Bench:
             attributes=self._attributes.to_dict() if self._attributes else {},
         )
         found = evaluate(recommender, self._catalog, "test", ks=config.evaluation.ks)
-        recommender.measured = {f"test, {k}": dict(v) for k, v in found.metrics.items()}
+        recommender.measured = {
+            f"test, {name}": dict(part.metrics)
+            for name, part in found.slices.items()
+            if len(part.users)
+        }
         self.recommenders[name], self.evaluations[name] = recommender, found
         self.curve = result.curve or self.curve
-        figures = (f"{k} {v[METRIC]:.3f}" for k, v in found.metrics.items())
+        figures = (f"{k} {number(v[METRIC], digits=3)}" for k, v in found.metrics.items())
         return f"{METRIC_NAME} on test: {', '.join(figures)}"
 
 
 def _config(output: Path, overrides: Mapping[str, Any]) -> ExperimentConfig:
     shipped = resources.files("mmalign.configs").joinpath("demo.yaml").read_text("utf-8")
     places = {"data": {"path": str((output / "shop").resolve())}, "cache": str(output / "cache")}
-    return from_dict(ExperimentConfig, merge(merge(yaml.safe_load(shipped), places), overrides))
+    config = from_dict(ExperimentConfig, merge(merge(yaml.safe_load(shipped), places), overrides))
+    check_trainer_names(config)
+    return config
 
 
 def _check_weights(config: ExperimentConfig) -> None:
@@ -212,6 +218,6 @@ def _table(evaluations: Mapping[str, Evaluation], ours: str) -> Table:
     for name in SLICES:
         table.add_column(name, justify="right")
     for model, evaluation in evaluations.items():
-        values = (f"{evaluation.metrics[name][METRIC]:.3f}" for name in SLICES)
+        values = (number(evaluation.metrics[name][METRIC], digits=3) for name in SLICES)
         table.add_row(model, *values, style="bold" if model == ours else None)
     return table

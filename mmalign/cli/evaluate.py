@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from rich.console import Console
-
 from mmalign.cli.setup import add_config_option, config_over
 from mmalign.cli.tables import print_json
 from mmalign.data.catalog import Catalog
 from mmalign.evaluation.protocol import evaluate
-from mmalign.evaluation.report import rich_table
 from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
+from mmalign.recommender.held_out import check_held_out
 
 __all__ = ["COMMANDS", "seen_splits"]
 
@@ -28,8 +26,9 @@ def evaluate_artefact(parser: argparse.ArgumentParser) -> Callable[[argparse.Nam
 
     def run(options: argparse.Namespace) -> int:
         recommender = Recommender.from_pretrained(options.artefact)
-        config = config_over(recommender.config, options)
+        config = config_over(recommender.config, options, "data", "evaluation")
         catalog = Catalog.read(config.data)
+        check_held_out(recommender, catalog, options.split)
         found = evaluate(
             recommender.for_catalog(catalog),
             catalog,
@@ -40,6 +39,10 @@ def evaluate_artefact(parser: argparse.ArgumentParser) -> Callable[[argparse.Nam
         if options.json:
             print_json(found.to_dict())
         else:
+            from rich.console import Console
+
+            from mmalign.evaluation.report import rich_table
+
             Console().print(rich_table(found))
         return 0
 

@@ -13,6 +13,7 @@ from mmalign.data.audit import audit
 from mmalign.data.catalog import Catalog
 from mmalign.errors import DataError
 from mmalign.evaluation.protocol import evaluate
+from mmalign.evaluation.report import number
 from mmalign.evaluation.result import Evaluation
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
@@ -40,7 +41,7 @@ def run(arguments: list[str]) -> int:
     if is_first:
         recommender.save_pretrained(output)
         for name, metrics in recommender.measured.items():
-            print(f"{name}: NDCG@20 {metrics['ndcg@20']:.4f}", file=sys.stderr)
+            print(f"{name}: NDCG@20 {number(metrics['ndcg@20'], digits=4)}", file=sys.stderr)
         seconds = time.perf_counter() - started
         print(f"saved {output} after {seconds:.0f} s", file=sys.stderr)
     return 0
@@ -91,7 +92,7 @@ def fit_recommender(
 def _measured(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     shown = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
     return {
-        f"valid, {name}": {metric: float(values[metric]) for metric in shown}
-        for name, values in evaluation.metrics.items()
-        if values["ndcg@20"] == values["ndcg@20"]
+        f"valid, {name}": {metric: float(part.metrics[metric]) for metric in shown}
+        for name, part in evaluation.slices.items()
+        if len(part.users)
     }

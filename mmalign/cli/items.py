@@ -24,6 +24,7 @@ from mmalign.errors import DataError, EncoderError
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import ITEM_ID, Encoder
 from mmalign.recommender import Explanation, Recommender
+from mmalign.recommender.additions import new_items
 from mmalign.recommender.artefact import FILES
 
 __all__ = ["COMMANDS", "add_items"]
@@ -50,7 +51,7 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
             raise DataError("no such file", got=str(file), fix="name a file of items")
         check_writable(Path(options.output), FILES)
         recommender = Recommender.from_pretrained(options.artefact)
-        config = config_over(recommender.config, options)
+        config = config_over(recommender.config, options, "data", "encoders", "cache")
         is_given = "path" in options.overrides.get("data", {})
         folder = Path(config.data.path) if is_given else file.parent
         added = add_items(recommender, file, folder, config)
@@ -87,6 +88,7 @@ def add_items(recommender: Recommender, file: Path, folder: Path, config: Experi
         )
     table = read_table(file, config.data.text_columns())
     catalog = Catalog.from_pandas(table, None, config=config.data, root=folder)
+    new_items(catalog.items, recommender.item_ids)  # refused before hours of encoding
     attributes = None
     if recommender.attributes:
         attributes = _Fitted(AttributeEncoder.from_dict(recommender.attributes))
@@ -168,8 +170,7 @@ def _fitted_encoders(recommender: Recommender, config: ExperimentConfig) -> dict
     """The encoders an artefact was fitted with; one is loaded when something is to be encoded."""
     if not recommender.encoders:
         return {}
-    dims = {name: x.values.shape[1] for name, x in recommender.features.items()}
-    here = load_encoders(config, dims)
+    here = load_encoders(config, recommender.encoders)
     for modality, fingerprint in recommender.encoders.items():
         if modality in here and here[modality].fingerprint != fingerprint:
             raise EncoderError(

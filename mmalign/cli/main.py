@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from mmalign import __version__
+from mmalign.cli.memory import keep_freed_memory
 from mmalign.cli.process import process_number
 from mmalign.config import parse_overrides
 from mmalign.errors import ConfigError, MMAlignError, nearest
@@ -26,11 +27,26 @@ COMMANDS = {
     "add-items": ("items", "take new items into an artefact by content alone"),
     "audience": ("items", "find the users to show a new item to"),
     "explain": ("items", "say which items an item is placed by"),
+    "benchmark": ("benchmark", "tune and compare all models: tables, significance, plots"),
     "demo": ("demo", "a small generated shop, the whole way, to an HTML report"),
     "doctor": ("doctor", "versions, devices, and which encoders can be loaded"),
 }
-SECTIONS = ("cache", "data", "encoders", "evaluation", "model", "seed", "trainer", "training")
+SECTIONS = (
+    "benchmark",
+    "cache",
+    "data",
+    "encoders",
+    "evaluation",
+    "model",
+    "seed",
+    "trainer",
+    "training",
+)
 """Keys of :class:`~mmalign.experiment.ExperimentConfig`, which takes long to import."""
+
+
+FIT_FLAGS = ("-h", "--help", "--print_config")
+"""Options of ``fit`` that take no value."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,6 +127,9 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}", fix=nearest(name, COMMANDS))
     room, summary = COMMANDS[name]
+    keep_freed_memory()
+    if name == "fit":  # an option without a value is seen before what takes long to import
+        parse_overrides([argument for argument in rest if argument not in FIT_FLAGS])
     module = import_module(f"mmalign.cli.{room}")
     if name == "fit":  # follows LightningCLI, so it parses its own line
         run_fit: Callable[[list[str]], int] = module.run

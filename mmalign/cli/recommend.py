@@ -20,6 +20,7 @@ from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import ITEM_ID, SLICES, USER_ID
 from mmalign.ranking import ranked_lists
 from mmalign.recommender import Recommender
+from mmalign.recommender.held_out import check_held_out
 
 __all__ = ["COMMANDS"]
 
@@ -41,19 +42,33 @@ def recommend(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
         "--split", choices=("valid", "test"), help="users, candidates and exclusions of a split"
     )
     parser.add_argument("--exclude-seen", help="train,valid (default), train or none")
-    parser.add_argument("--filter", help="condition on item columns, such as 'price < 20'")
+    parser.add_argument(
+        "--filter",
+        action="append",
+        help="condition on an item column, such as 'price < 20', \"genres == 'Comedy'\" or "
+        "\"date > '2020-06-01'\"; may be repeated, and all must hold",
+    )
     parser.add_argument("--output", metavar="FILE", help=".parquet, .csv or .jsonl")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(options: argparse.Namespace) -> int:
         check_output(options.output)
-        for name in ("history", "filter"):
-            if options.split and getattr(options, name):
-                raise ConfigError(f"--{name} does not go with --split", fix="leave one of them out")
+        for name, other in (("history", "split"), ("filter", "split"), ("exclude_seen", "history")):
+            if getattr(options, name) and getattr(options, other):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} does not go with --{other}",
+                    fix="leave one of them out",
+                )
+        if "all" in options.users and len(options.users) > 1:
+            raise ConfigError(
+                "--users all does not go with ids", got=options.users, fix="give all or ids"
+            )
         recommender = Recommender.from_pretrained(options.artefact)
-        config = config_over(recommender.config, options)
+        sections = ("data", "evaluation") if options.split else ("evaluation",)
+        config = config_over(recommender.config, options, *sections)
         rank = _of_history if options.history else _of_split if options.split else _of_users
-        write_table(rank(recommender, config, options), options.output, options.json)
+        frame = rank(recommender, config, options)
+        write_table(frame, options.output, options.json, nothing="no candidates")
         return 0
 
     return run
@@ -87,6 +102,7 @@ def _of_split(
 ) -> pd.DataFrame:
     """Lists for exactly the users of a split's slice, from its candidates."""
     catalog = Catalog.read(config.data)
+    check_held_out(recommender, catalog, options.split)
     seen = seen_splits(options.exclude_seen, config)
     part = build_slice(catalog, options.split, options.candidates, seen)
     k = min(options.k, max(len(part.candidates), 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_config_option",
     "attribute_encoder",
+    "check_trainer_names",
     "config_over",
     "encode",
     "load_encoders",
@@ -31,6 +33,30 @@ __all__ = [
     "refuse_overrides",
     "resolve_path",
 ]
+
+
+COMMON_TRAINER_KEYS = {
+    "accelerator",
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
+    "default_root_dir",
+    "deterministic",
+    "devices",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "limit_val_batches",
+    "log_every_n_steps",
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "min_epochs",
+    "num_nodes",
+    "num_sanity_val_steps",
+    "strategy",
+}
+"""Arguments of ``lightning.Trainer`` that are known without importing it."""
 
 
 def add_config_option(parser: argparse.ArgumentParser, example: str) -> None:
@@ -41,15 +67,55 @@ def add_config_option(parser: argparse.ArgumentParser, example: str) -> None:
 
 def read_config(options: argparse.Namespace) -> ExperimentConfig:
     """Lay config files and the command line over each other, the later ones on top."""
-    return config_over(None, options)
-
-
-def config_over(base: ExperimentConfig | None, options: argparse.Namespace) -> ExperimentConfig:
-    """Lay config files and the command line over the config of an artefact."""
-    values = {} if base is None else to_dict(base)
+    values: dict[str, Any] = {}
     for file in options.config:
         values = merge(values, load_yaml(file))
-    return resolve_path(from_dict(ExperimentConfig, merge(values, options.overrides)))
+    config = from_dict(ExperimentConfig, merge(values, options.overrides))
+    check_trainer_names(config)
+    return resolve_path(config)
+
+
+def config_over(
+    base: ExperimentConfig, options: argparse.Namespace, *sections: str
+) -> ExperimentConfig:
+    """Lay config files and the command line over the config of an artefact.
+
+    Args:
+        base: Of the artefact.
+        options: Of the command.
+        sections: What the command reads of a config. Files may hold more, which is passed over;
+            on the command line it is refused, for it would do nothing.
+
+    Raises:
+        ConfigError: A key is wrong, or does nothing here.
+    """
+    values = to_dict(base)
+    for file in options.config:
+        given = load_yaml(file)
+        from_dict(ExperimentConfig, given)  # a wrong key is wrong in any section
+        values = merge(values, {name: given[name] for name in sections if name in given})
+    config = from_dict(ExperimentConfig, merge(values, options.overrides))
+    for name in options.overrides:
+        if name not in sections:
+            raise ConfigError(
+                f"--{name} does nothing here, the artefact is fitted",
+                fix=f"leave it out; what can be set is {', '.join(sections)}",
+            )
+    return resolve_path(config)
+
+
+def check_trainer_names(config: ExperimentConfig) -> None:
+    """Fail on trainer keys that ``lightning.Trainer`` does not know.
+
+    Lightning takes seconds to import, so it is asked only about names that are not common.
+
+    Raises:
+        ConfigError: There is no such key.
+    """
+    if not config.trainer.keys() <= COMMON_TRAINER_KEYS:
+        from mmalign.trainers.options import check_trainer
+
+        check_trainer(config.trainer)
 
 
 def refuse_overrides(options: argparse.Namespace) -> None:
@@ -69,14 +135,17 @@ def resolve_path(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def load_encoders(
-    config: ExperimentConfig, dims: Mapping[str, int] | None = None
+    config: ExperimentConfig, fingerprints: Mapping[str, str] | None = None
 ) -> dict[str, Encoder]:
-    """Load the configured encoders of the modalities that the data section names.
+    """Find the configured encoders of the modalities that the data section names.
+
+    None is loaded before it has something to encode; that it can be found is checked here.
 
     Args:
         config: ``data``, ``encoders`` and the model's modalities are read. Several text columns
             are encoded one by one, unless the model names other modalities.
-        dims: Widths that are known, of encoders that need not be loaded before they are used.
+        fingerprints: Modality to the fingerprint its encoder should have, see
+            :func:`mmalign.encoders.load_encoder`.
     """
     from mmalign.encoders import load_encoder
 
@@ -91,14 +160,19 @@ def load_encoders(
     for modality in config.encoders:
         if modality not in named:
             raise ConfigError(f"unknown modality 'encoders.{modality}'", fix="text or image")
-    loaded: dict[str, Encoder] = {}
+        if not named[modality]:
+            warnings.warn(
+                f"encoders.{modality} is named but data.{modality} is not: no {modality} is read",
+                stacklevel=2,
+            )
+    found: dict[str, Encoder] = {}
     encoders: dict[str, Encoder] = {}
     for modality in _encoded_modalities(config):
         kind = modality.partition(".")[0]
-        if kind not in loaded:
-            dim = (dims or {}).get(modality)
-            loaded[kind] = load_encoder(config.encoders[kind], dim=dim)
-        encoders[modality] = loaded[kind]
+        if kind not in found:
+            wanted = (fingerprints or {}).get(modality)
+            found[kind] = load_encoder(config.encoders[kind], lazy=True, fingerprint=wanted)
+        encoders[modality] = found[kind]
     return encoders
 
 

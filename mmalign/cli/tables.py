@@ -37,8 +37,11 @@ def read_ids(values: list[str], column: str) -> list[str]:
         Each id once, in the order given.
 
     Raises:
+        ConfigError: An id is empty.
         DataError: The file is not there, cannot be read, or holds no such ids.
     """
+    if not all(values):
+        raise ConfigError("an id is empty", got=values, fix="write the id, or leave it out")
     path = Path(values[0])
     if len(values) > 1:
         return list(dict.fromkeys(values))
@@ -75,18 +78,24 @@ def check_output(output: str | None) -> None:
         raise DataError(f"cannot write {output}", fix="name a file that you may write")
 
 
-def write_table(frame: pd.DataFrame, output: str | None, as_json: bool) -> None:
+def write_table(
+    frame: pd.DataFrame, output: str | None, as_json: bool, *, nothing: str = "nothing found"
+) -> None:
     """Write a table to a file by its ending, or to standard output.
 
-    A file appears whole, by a rename.
+    A file appears whole, by a rename. What a table without rows means is said on standard error.
 
     Raises:
         ConfigError: The ending names no format.
         DataError: The file cannot be written.
     """
+    if frame.empty:
+        print(f"note: {nothing}", file=sys.stderr)
     if output is None:
-        as_text = frame.to_json(orient="records", force_ascii=False)
-        print(as_text if as_json else frame.to_string(index=False))
+        if as_json:
+            print(frame.to_json(orient="records", force_ascii=False))
+        elif not frame.empty:
+            print(frame.to_string(index=False))
         return
     check_output(output)
     path = Path(output)

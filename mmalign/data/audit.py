@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mmalign.data.catalog import Catalog
+from mmalign.data.duplicates import Duplicate, duplicates_across_split
 from mmalign.errors import DataError
 from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS, TIMESTAMP, USER_ID, Features
 
@@ -34,6 +35,7 @@ class Audit:
         leakage: ``pairs`` of user and item that are in more than one split; with timestamps,
             ``test_before_train``, the share of test rows older than the last train row of their
             user.
+        across_split: Cold items of valid and test whose content is that of a warm item.
         popularity: ``gini`` of the train rows over the warm items, and ``top_tenth``, the share of
             train rows that falls on the most popular tenth of them.
         errors: What cannot work.
@@ -46,6 +48,7 @@ class Audit:
     cold_share: dict[str, float]
     duplicates: dict[str, int]
     leakage: dict[str, float]
+    across_split: tuple[Duplicate, ...]
     popularity: dict[str, float]
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -81,6 +84,14 @@ class Audit:
             share = self.leakage["test_before_train"]
             leakage += f", {share:.1%} of test rows older than the user's last train row"
         lines.append(leakage)
+        if self.across_split:
+            kinds = Counter(duplicate.by for duplicate in self.across_split)
+            first = self.across_split[0]
+            lines.append(
+                "across split  cold items that equal a warm one: "
+                + ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
+                + f"; such as {first.cold} and {first.warm}"
+            )
         top, gini = self.popularity["top_tenth"], self.popularity["gini"]
         lines.append(
             f"popularity    Gini {gini:.3f}, top tenth of warm items {top:.1%} of train rows"
@@ -98,7 +109,8 @@ def audit(catalog: Catalog, features: Features | None = None, *, strict: bool = 
 
     Args:
         catalog: The catalogue.
-        features: Encoded features; their coverage is reported in place of what the files promise.
+        features: Encoded features; their coverage is reported in place of what the files promise,
+            and near-duplicates across the split are looked for in them too.
         strict: Raise on the first error instead of reporting it.
 
     Raises:
@@ -116,7 +128,8 @@ def audit(catalog: Catalog, features: Features | None = None, *, strict: bool = 
     cold_share = _cold_share(catalog)
     leakage = _leakage(catalog)
     errors = _errors(catalog, counts, coverage)
-    for name, feature in (features or {}).items():
+    features = {**catalog.features, **(features or {})}
+    for name, feature in features.items():
         coverage[name] = float(feature.present.mean())
         errors += _feature_errors(name, feature.values, feature.present, catalog)
     if strict and errors:
@@ -131,6 +144,7 @@ def audit(catalog: Catalog, features: Features | None = None, *, strict: bool = 
             "images": _num_same_files(images),
         },
         leakage=leakage,
+        across_split=duplicates_across_split(catalog, features),
         popularity=_popularity(catalog),
         errors=tuple(errors),
         warnings=tuple(_warnings(catalog, counts, leakage)),
@@ -184,8 +198,9 @@ def _leakage(catalog: Catalog) -> dict[str, float]:
     if TIMESTAMP in log:
         last = log[log[SPLIT] == "train"].groupby(USER_ID)[TIMESTAMP].max()
         test = log[log[SPLIT] == "test"]
-        older = test[TIMESTAMP] < test[USER_ID].map(last)
-        found["test_before_train"] = float(older.mean()) if len(test) else 0.0
+        # pandas cannot compare the empty map of an empty log, and of no rows none is older
+        older = test[TIMESTAMP] < test[USER_ID].map(last) if len(test) else pd.Series([False])
+        found["test_before_train"] = float(older.mean())
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,21 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.data import cleaning, huggingface, reading
-from mmalign.data.cells import as_text, is_list
+from mmalign.data.cells import as_text, is_date, is_list
 from mmalign.data.config import AttributeConfig, DataConfig
+from mmalign.data.neighbours import read_neighbours
 from mmalign.data.splits import SplitConfig
 from mmalign.errors import ConfigError, DataError, nearest
-from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS, USER_ID, WEIGHT, BoolArray, IntArray
+from mmalign.interfaces import (
+    ITEM_ID,
+    SPLIT,
+    SPLITS,
+    USER_ID,
+    WEIGHT,
+    BoolArray,
+    Features,
+    IntArray,
+)
 
 __all__ = ["AttributeConfig", "Catalog", "DataConfig", "SplitConfig"]
 
@@ -39,6 +49,8 @@ class Catalog:
         config: What is used of the above.
         root: Folder that the paths of pictures are relative to, or None.
         notices: What was dropped or mended on reading, one line each.
+        neighbours: Modality to given neighbour graph, ``[I, I]``, see ``data.neighbours``.
+        features: Modality to content that came encoded with the data, as MMRec folders have it.
 
     Example:
         >>> catalog = Catalog.from_pandas(
@@ -58,6 +70,8 @@ class Catalog:
     config: DataConfig
     root: Path | None = None
     notices: tuple[str, ...] = ()
+    neighbours: Mapping[str, sp.csr_matrix] = field(default_factory=dict)
+    features: Features = field(default_factory=dict)
 
     @classmethod
     def read(cls, config: DataConfig) -> Catalog:
@@ -106,7 +120,9 @@ class Catalog:
             tables = reading.read_imagefolder(folder, config)
         else:
             tables = reading.read_folder(folder, config)  # fails, and says which file is not there
-        return cls.from_pandas(*tables, config=config, root=folder)
+        catalog = cls.from_pandas(*tables, config=config, root=folder)
+        found = read_neighbours(folder, config.neighbours, catalog.item_ids)
+        return replace(catalog, neighbours=found)
 
     @classmethod
     def from_pandas(
@@ -292,7 +308,8 @@ class Catalog:
         """Value of an attribute of each item, ``[I]``.
 
         Numbers are float64 with NaN where the value is missing, infinite or no number. Values of
-        the other kinds are texts or None; the values of a list are joined by ``|``.
+        the other kinds are texts, or None where one is missing or no date; the values of a list
+        are joined by ``|``.
 
         Raises:
             DataError: The config has no such attribute.
@@ -308,7 +325,10 @@ class Catalog:
         if attribute.kind == "number":
             numbers = pd.to_numeric(cells, errors="coerce").astype(np.float64)
             return numbers.where(np.isfinite(numbers))
-        return pd.Series(_joined(cells, "|"), cells.index, name=name, dtype=object)
+        texts = pd.Series(_joined(cells, "|"), cells.index, name=name, dtype=object)
+        if attribute.kind == "date":
+            texts[~is_date(texts)] = None
+        return texts
 
     @cached_property
     def _item_index(self) -> pd.Index:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from mmalign.errors import DataError
+from mmalign.interfaces import BoolArray
 
-__all__ = ["as_ids", "as_number", "as_seconds", "as_text", "is_list", "plain"]
+__all__ = ["as_ids", "as_number", "as_seconds", "as_text", "is_date", "is_list", "plain"]
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -108,6 +109,20 @@ def as_seconds(values: pd.Series, table: str) -> pd.Series:
             fix="write seconds since 1970 or ISO dates",
         )
     return seconds
+
+
+def is_date(texts: pd.Series) -> BoolArray:
+    """Mark the texts that can be read as a date: whatever pandas reads, and Unix seconds.
+
+    Example:
+        >>> is_date(pd.Series(["1994-03-01", "soon", "1700000000", None])).tolist()
+        [True, False, True, False]
+    """
+    texts = texts.astype("str")
+    is_seconds = texts.str.fullmatch(r"\s*-?\d{9,}(\.\d*)?\s*").fillna(False).to_numpy(dtype=bool)
+    dates = pd.to_datetime(texts.mask(is_seconds), errors="coerce", utc=True, format="mixed")
+    marks: BoolArray = is_seconds | dates.notna().to_numpy()
+    return marks
 
 
 def plain(cell: object) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mmalign.data.cells import as_ids, as_number, as_seconds, plain
+from mmalign.data.cells import as_ids, as_number, as_seconds, as_text, is_date, plain
 from mmalign.data.condition import Condition
 from mmalign.data.config import DataConfig
 from mmalign.data.splits import SplitConfig, apply
@@ -33,6 +33,10 @@ __all__ = [
     "no_interactions",
     "with_split",
 ]
+
+MAX_WEIGHT = 1e9
+"""Above it, sums of squared weights leave the range in which models can calculate."""
+_MILLISECONDS = 1e11  # as seconds, the year 5138
 
 
 def clean_items(items: pd.DataFrame, config: DataConfig, notices: list[str]) -> pd.DataFrame:
@@ -58,8 +62,8 @@ def clean_items(items: pd.DataFrame, config: DataConfig, notices: list[str]) -> 
         pictures = [_picture(cell) for cell in items[config.image]]
         items = items.assign(**{config.image: pd.Series(pictures, items.index, dtype=object)})
     for name, attribute in config.attributes.items():
-        if attribute.kind == "number" and attribute.pattern is None:
-            _note_unusable(items, name, attribute.column or name, notices)
+        if attribute.kind in ("number", "date") and attribute.pattern is None:
+            _note_unusable(items, name, attribute.column or name, attribute.kind, notices)
     return _ordered(items, [ITEM_ID])
 
 
@@ -88,8 +92,8 @@ def clean_interactions(
         notices: Receives a line for each thing that was dropped.
 
     Raises:
-        DataError: No rows, a missing id, no positive row, or a weight that is negative, NaN or
-            infinite.
+        DataError: No rows, a missing id, no positive row, or a weight that is negative, NaN,
+            infinite or above 1e9.
     """
     log = _with_ids(interactions, (USER_ID, ITEM_ID), "interactions")
     condition = Condition.parse(positive) if positive is not None else None
@@ -105,6 +109,7 @@ def clean_interactions(
     log = _with_weight(log, source, notices)
     if TIMESTAMP in log:
         log = log.assign(**{TIMESTAMP: as_seconds(log[TIMESTAMP], "interactions")})
+        _note_milliseconds(log[TIMESTAMP], notices)
     return log.reset_index(drop=True)
 
 
@@ -195,8 +200,7 @@ def _refuse_duplicates(ids: pd.Series, table: str) -> None:
 def _with_weight(log: pd.DataFrame, source: str | None, notices: list[str]) -> pd.DataFrame:
     if source is None:
         return log.assign(**{WEIGHT: np.ones(len(log), dtype=np.float32)})
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
-        weights = as_number(log[source], "interactions").to_numpy().astype(np.float32)
+    weights = as_number(log[source], "interactions").to_numpy()
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -205,6 +209,15 @@ def _with_weight(log: pd.DataFrame, source: str | None, notices: list[str]) -> p
             got=f"{weights[row]} in row {log.index[row]}",
             fix="correct these rows, or drop them with data.positive",
         )
+    if weights.max() > MAX_WEIGHT:
+        row = int(np.argmax(weights))
+        raise DataError(
+            f"interactions have {(weights > MAX_WEIGHT).sum():,} rows with a {source} above "
+            f"{MAX_WEIGHT:.0e}",
+            got=f"{weights[row]:g} in row {log.index[row]}",
+            fix="correct these rows, or divide all weights by the same number",
+        )
+    weights = weights.astype(np.float32)
     log = log.assign(**{WEIGHT: weights})
     zero = weights == 0
     if zero.all():
@@ -215,13 +228,28 @@ def _with_weight(log: pd.DataFrame, source: str | None, notices: list[str]) -> p
     return log
 
 
-def _note_unusable(items: pd.DataFrame, name: str, column: str, notices: list[str]) -> None:
-    numbers = pd.to_numeric(items[column], errors="coerce").to_numpy(np.float64)
-    unusable = ~np.isfinite(numbers) & items[column].notna().to_numpy()
+def _note_milliseconds(seconds: pd.Series, notices: list[str]) -> None:
+    middle = seconds.median()
+    if middle > _MILLISECONDS:
+        notices.append(
+            f"half of the timestamps are above {middle:.3g}, far in the future when read as "
+            "seconds since 1970: if they are milliseconds, divide them by 1,000"
+        )
+
+
+def _note_unusable(
+    items: pd.DataFrame, name: str, column: str, kind: str, notices: list[str]
+) -> None:
+    if kind == "date":
+        what, usable = "date", is_date(as_text(items[column]))
+    else:
+        what = "finite number"
+        usable = np.isfinite(pd.to_numeric(items[column], errors="coerce").to_numpy(np.float64))
+    unusable = ~usable & items[column].notna().to_numpy()
     if unusable.any():
         first = items.iloc[int(np.argmax(unusable))]
         notices.append(
-            f"attribute {name} is no finite number in {unusable.sum():,} items, first item "
+            f"attribute {name} is no {what} in {unusable.sum():,} items, first item "
             f"{first[ITEM_ID]!r} with {plain(first[column])!r}: taken as missing"
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmalign.data.cells import as_number, as_text
+from mmalign.data.cells import as_number, as_seconds, as_text, is_list
 from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.interfaces import BoolArray
 
@@ -31,15 +31,18 @@ _PATTERN = re.compile(
         \s*""",
     re.VERBOSE,
 )
+_DAY = re.compile(r"\d{4}-\d\d-\d\d.*")
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison of a column with a number or a text. Missing values never fulfil it.
+    """One comparison of a column with a number, a text or a date. Missing values never fulfil it.
+
+    A cell of several values, in a list or separated by ``|``, is equal to each of them.
 
     Args:
         column: Name of the column.
-        operator: One of ``>= > <= < == !=``; a text knows only the last two.
+        operator: One of ``>= > <= < == !=``; a text that is no ISO date knows only the last two.
         value: What the column is compared with.
     """
 
@@ -49,7 +52,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Read a condition: a column, an operator, and a number or a quoted text.
+        """Read a condition: a column, an operator, and a number, a quoted text or a quoted date.
 
         Raises:
             ConfigError: The text is no such condition.
@@ -67,8 +70,10 @@ class Condition:
         name, comparison = found["column"], found["operator"]
         if found["number"] is not None:
             return cls(name, comparison, float(found["number"]))
-        if comparison not in ("==", "!="):
-            raise ConfigError("a text can only be compared with == or !=", got=text, fix=fix)
+        if comparison not in ("==", "!=") and not _is_day(found["text"]):
+            raise ConfigError(
+                "a text that is no date can only be compared with == or !=", got=text, fix=fix
+            )
         return cls(name, comparison, found["text"])
 
     def mask(self, frame: pd.DataFrame, table: str = "interactions") -> BoolArray:
@@ -82,7 +87,7 @@ class Condition:
             returns: ``[rows]`` bool.
 
         Raises:
-            DataError: The column is absent, or holds no numbers where a number is asked for.
+            DataError: The column is absent, or holds no numbers or times where such are asked for.
 
         Example:
             >>> Condition.parse("x > 1").mask(pd.DataFrame({"x": [1, 2, None]})).tolist()
@@ -93,7 +98,28 @@ class Condition:
                 f"{table} have no column {self.column!r}", fix=nearest(self.column, map(str, frame))
             )
         cells = frame[self.column]
-        values = as_text(cells) if isinstance(self.value, str) else as_number(cells, table)
-        compared: pd.Series = _OPERATORS[self.operator](values, self.value)
+        compare = _OPERATORS[self.operator]
+        if isinstance(self.value, float):
+            values = as_number(cells, table)
+            compared = compare(values, self.value)
+        elif self.operator in ("==", "!="):
+            values = _joined(cells)
+            has = values.fillna("").str.contains(f"|{self.value.strip()}|", regex=False)
+            compared = compare(has, True)
+        else:
+            values = as_seconds(cells, table)
+            compared = compare(values, as_seconds(pd.Series([self.value]), table).iloc[0])
         mask: BoolArray = (compared & values.notna()).to_numpy(dtype=bool)
         return mask
+
+
+def _is_day(text: str) -> bool:
+    moment = pd.to_datetime(text, errors="coerce", format="ISO8601")
+    return _DAY.fullmatch(text) is not None and not pd.isna(moment)
+
+
+def _joined(cells: pd.Series) -> pd.Series:
+    """Write the values of every cell between bars, without spaces around: ``|Comedy|Drama|``."""
+    if cells.dtype == object:
+        cells = cells.map(lambda cell: "|".join(map(str, cell)) if is_list(cell) else cell)
+    return ("|" + as_text(cells) + "|").str.replace(r"\s*\|\s*", "|", regex=True)

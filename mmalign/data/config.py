@@ -13,7 +13,7 @@ from mmalign.errors import ConfigError, nearest
 
 __all__ = ["AttributeConfig", "AttributeKind", "DataConfig"]
 
-AttributeKind = Literal["category", "multi", "number", "date"]
+AttributeKind = Literal["category", "multi", "number", "date", "words"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class AttributeConfig:
 
     Args:
         kind: ``category`` (one value), ``multi`` (several, separated by ``|`` or in a list),
-            ``number`` or ``date``.
+            ``number``, ``date``, or ``words`` (of a text, weighed by rarity).
         column: Column that holds it; the attribute's name when not given.
         pattern: Regular expression with one group that pulls the value out of a text column.
         width: How far a number reaches, in its unit (days for a date); by default a part of the
@@ -83,6 +83,9 @@ class DataConfig:
         text: Columns whose texts are joined to the text of an item.
         image: Column of pictures: paths relative to ``path``, or bytes.
         attributes: Name of each attribute to where it is found.
+        neighbours: Modality to the file of a given neighbour list, with or without ending: columns
+            ``item_id, neighbour_id`` and optionally ``weight``, for content that is at hand only
+            as which items are alike.
         positive: Condition that a row of the log must fulfil, such as ``rating >= 3.5``; other rows
             are dropped.
         split: How to divide a log that has no ``split`` column.
@@ -98,6 +101,7 @@ class DataConfig:
     text: tuple[str, ...] = ()
     image: str | None = None
     attributes: Mapping[str, AttributeConfig] = field(default_factory=dict)
+    neighbours: Mapping[str, str] = field(default_factory=dict)
     positive: str | None = None
     split: SplitConfig = field(default_factory=SplitConfig)
 
@@ -113,7 +117,7 @@ class DataConfig:
             Condition.parse(self.positive)
 
     def text_parts(self) -> tuple[str, ...]:
-        """Text columns that are worth encoding alone: all but those that an attribute is read from.
+        """Text columns that are worth encoding alone: all but those that are attributes themselves.
 
         Nothing when there are not several text columns: the text as a whole is the one part.
 
@@ -122,7 +126,11 @@ class DataConfig:
             >>> DataConfig(text=("title", "genres", "plot"), attributes=genres).text_parts()
             ('title', 'plot')
         """
-        whole = {a.column or n for n, a in self.attributes.items() if a.pattern is None}
+        whole = {
+            attribute.column or name
+            for name, attribute in self.attributes.items()
+            if attribute.pattern is None and attribute.kind != "words"
+        }
         return tuple(c for c in self.text if c not in whole) if len(self.text) > 1 else ()
 
     def columns(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ A log that is already divided comes as ``name.train.inter``, ``name.valid.inter`
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -41,6 +42,8 @@ def is_peer_folder(folder: str | Path) -> bool:
 def read_peer(folder: str | Path, config: DataConfig | None = None) -> Catalog:
     """Read the catalogue of a folder of either format; the log's header tells which it is.
 
+    The arrays of an MMRec folder become :attr:`Catalog.features`.
+
     Raises:
         DataError: The files cannot be used.
     """
@@ -48,7 +51,8 @@ def read_peer(folder: str | Path, config: DataConfig | None = None) -> Catalog:
     header = _read_tsv(first, nrows=0).columns
     if any(":" in str(column) for column in header):
         return read_recbole(folder, config)
-    return read_mmrec(folder, config)[0]
+    catalog, features = read_mmrec(folder, config)
+    return replace(catalog, features=features)
 
 
 def read_mmrec(

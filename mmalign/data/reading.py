@@ -52,9 +52,11 @@ def is_data_folder(folder: Path, config: DataConfig) -> bool:
 
 
 def is_imagefolder(folder: Path, config: DataConfig) -> bool:
-    """Say whether a folder holds pictures, or the metadata of pictures, at any depth.
+    """Say whether a folder holds pictures, or the metadata of pictures.
 
-    A config that gives the items a file name of its own means no such folder.
+    Metadata may lie one folder down (``train/metadata.csv``), pictures two (``train/cat/1.png``):
+    what is deeper belongs to something else. A config that gives the items a file name of its own
+    means no such folder.
     """
     return config.items == DataConfig.items and (
         any(_metadata_files(folder)) or any(_pictures(folder))
@@ -102,11 +104,12 @@ def from_dataset(dataset: Any, config: DataConfig, folder: Path | None = None) -
 def read_imagefolder(folder: Path, config: DataConfig) -> Tables:
     """Read a folder of pictures laid out as Hugging Face's ``imagefolder``.
 
-    Columns come from ``metadata.csv``, ``.jsonl`` or ``.parquet``, which may stand in several
-    subfolders and name each picture in ``file_name``, relative to itself. Without metadata every
-    picture is an item, labelled by the folder it lies in. The column ``image`` holds the path
-    relative to ``folder``, and ``item_id`` the same unless the metadata have ids. The log is read
-    from a file in the folder, and may be absent unless the config gives it a name of its own.
+    Columns come from ``metadata.csv``, ``.jsonl`` or ``.parquet``, which may stand in the folder
+    and in the folders inside it, and name each picture in ``file_name``, relative to itself.
+    Without metadata every picture is an item, labelled by the folder it lies in. The column
+    ``image`` holds the path relative to ``folder``, and ``item_id`` the same unless the metadata
+    have ids. The log is read from a file in the folder, and may be absent unless the config gives
+    it a name of its own.
     """
 
     def find(name: str, key: str) -> pd.DataFrame | None:
@@ -228,6 +231,7 @@ def _optional(folder: Path, name: str, key: str, config: DataConfig) -> pd.DataF
 
 def _read_csv(path: Path, text: set[str]) -> pd.DataFrame:
     columns = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
+    _check_header(path, columns)
     as_written = [column for column in columns if column in text]
     return pd.read_csv(
         path,
@@ -236,6 +240,23 @@ def _read_csv(path: Path, text: set[str]) -> pd.DataFrame:
         keep_default_na=False,
         na_values={c: [""] if c in text else list(_MISSING) for c in columns},
     )
+
+
+def _check_header(path: Path, columns: pd.Index) -> None:
+    for separator in (";", "\t"):
+        if len(columns) == 1 and separator in columns[0]:
+            raise DataError(
+                f"the columns of {path} are separated by {separator!r}",
+                got=columns[0],
+                fix="separate them by commas",
+            )
+    # As written: pandas would call the second of two equal columns x.1
+    header = pd.read_csv(path, header=None, nrows=1, dtype="str", encoding="utf-8-sig").iloc[0]
+    twice = header[header.duplicated() & header.notna()]
+    if len(twice):
+        raise DataError(
+            f"{path} has two columns of the same name", got=twice.iloc[0], fix="rename one of them"
+        )
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:
@@ -286,8 +307,12 @@ def _pictures_of(metadata: Path, folder: Path, config: DataConfig) -> pd.DataFra
 
 
 def _metadata_files(folder: Path) -> Iterator[Path]:
-    return iter(sorted(path for name in _METADATA for path in folder.rglob(name)))
+    depths = ("", "*/")
+    return iter(
+        sorted(p for name in _METADATA for depth in depths for p in folder.glob(depth + name))
+    )
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    return iter(sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES))
+    found = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
+    return iter(sorted(path for path in found if path.suffix.lower() in PICTURES))

@@ -47,7 +47,7 @@ class SplitConfig:
         valid_until: Last moment of validation, inclusive; given together with ``train_until``.
 
     Raises:
-        ConfigError: A share is out of range, or only one of the two moments is given.
+        ConfigError: A share or the seed is out of range, or only one of the two moments is given.
     """
 
     kind: Kind = "random"
@@ -63,6 +63,8 @@ class SplitConfig:
                 "no such kind of split", got=self.kind, fix=nearest(str(self.kind), get_args(Kind))
             )
         _check_shares(self.valid, self.test)
+        if self.seed < 0:
+            raise ConfigError("data.split.seed must be 0 or more", got=self.seed, fix="try 0")
         if (self.train_until is None) != (self.valid_until is None):
             raise ConfigError(
                 "train_until and valid_until go together",

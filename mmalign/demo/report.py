@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +21,7 @@ from mmalign.evaluation.html_data import (
     ReportData,
     Step,
 )
+from mmalign.evaluation.report import number
 from mmalign.evaluation.result import Evaluation
 from mmalign.interfaces import SLICES, SPLITS
 from mmalign.recommender import Recommender
@@ -111,9 +113,10 @@ def _summary(run: Run) -> tuple[Fact, ...]:
     for name in ("cold", "warm", "all"):
         values = {model: e.metrics[name][METRIC] for model, e in run.evaluations.items()}
         own = values.pop(run.ours)
-        best = max(values, key=values.__getitem__)
-        note = f"best of the others: {best} {values[best]:.3f}"
-        facts.append(Fact(f"{METRIC_NAME}, {name} items", f"{own:.3f}", note))
+        known = {model: value for model, value in values.items() if not math.isnan(value)}
+        best = max(known, key=known.__getitem__, default="")
+        note = f"best of the others: {best} {known[best]:.3f}" if best else ""
+        facts.append(Fact(f"{METRIC_NAME}, {name} items", number(own, digits=3), note))
     return (
         *facts,
         Fact("whole run", f"{sum(run.seconds.values()):.0f} s", "offline, on this machine"),

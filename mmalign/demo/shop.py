@@ -21,7 +21,10 @@ from mmalign.demo.words import BRANDS, CATEGORIES, MAKINGS, OCCASIONS, THEMES
 from mmalign.errors import DataError
 from mmalign.interfaces import ITEM_ID, SPLIT, TIMESTAMP, USER_ID
 
-__all__ = ["generate_shop"]
+__all__ = ["MIN_ITEMS", "MIN_USERS", "generate_shop"]
+
+MIN_ITEMS, MIN_USERS = 100, 50
+"""Fewer make no shop with warm and cold items."""
 
 _OPENING = pd.Timestamp("2023-01-01")
 _SHARE_AT_OPENING = 0.3  # of the catalogue; the rest arrives at a growing rate
@@ -42,8 +45,8 @@ def generate_shop(
 
     Args:
         folder: Where to write; made when absent. Files of the same names are replaced.
-        num_items: Size of the catalogue, at least 100.
-        num_users: Number of shoppers, at least 50.
+        num_items: Size of the catalogue, at least :data:`MIN_ITEMS`.
+        num_users: Number of shoppers, at least :data:`MIN_USERS`.
         seed: Same seed, same shop.
 
     Returns:
@@ -53,11 +56,11 @@ def generate_shop(
     Raises:
         DataError: The sizes are too small, or the folder cannot be written.
     """
-    if num_items < 100 or num_users < 50:
+    if num_items < MIN_ITEMS or num_users < MIN_USERS:
         raise DataError(
             "the shop is too small for warm and cold items",
             got={"num_items": num_items, "num_users": num_users},
-            fix="ask for at least 100 items and 50 users",
+            fix=f"ask for at least {MIN_ITEMS} items and {MIN_USERS} users",
         )
     folder = Path(folder)
     streams = np.random.SeedSequence(seed).spawn(5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +56,8 @@ def evaluate(
     threads. Neither the number of cores nor their timing changes the order of the results.
 
     Args:
-        scorer: A model, a recommender, or :class:`RandomScorer`.
+        scorer: A model, a recommender, or :class:`RandomScorer`. If it has an attribute
+            ``serves_cold`` that is False, it has no order of its own for cold items.
         catalog: Its splits give histories, truths and exclusions.
         split: ``test`` or ``valid``.
         ks: Cut-offs of the metrics.
@@ -69,7 +71,8 @@ def evaluate(
     Returns:
         Per slice: means over its users of ``recall@k`` and ``ndcg@k``; ``coverage@k``, ``gini@k``
         and ``novelty@k`` of the lists as a whole (see :mod:`mmalign.evaluation.metrics`). A slice
-        without users or candidates has counts of 0 and metrics of NaN.
+        without users or candidates has counts of 0 and metrics of NaN. The cold slice of a scorer
+        that does not serve cold items has NaN too: it would measure the catalogue's order.
 
     Raises:
         ConfigError: An unknown split or slice, or a number that is not positive.
@@ -82,6 +85,10 @@ def evaluate(
     results = {}
     for name in slices:
         part = build_slice(catalog, split, name, exclude_seen)
+        if name == "cold" and not getattr(scorer, "serves_cold", True):
+            nothing = np.full((len(part.users), cutoffs[-1]), -1, dtype=np.int64)
+            results[name] = _unmeasured(_measure(part, nothing, cutoffs, interactions))
+            continue
         positions, _ = rank_slice(scorer, part, cutoffs[-1], block_size=block_size)
         results[name] = _measure(part, positions, cutoffs, interactions)
     return Evaluation(split, cutoffs, earlier_splits(split, exclude_seen), results)
@@ -158,6 +165,16 @@ def _measure(
         metrics=summary,
         per_user=per_user,
         buckets=_measure_buckets(part, positions, hits, ks[-1], interactions),
+    )
+
+
+def _unmeasured(result: SliceResult) -> SliceResult:
+    """Keep the counts of a slice, and put NaN for all that a ranking would tell."""
+    return replace(
+        result,
+        metrics=dict.fromkeys(result.metrics, float("nan")),
+        per_user={key: np.full_like(values, np.nan) for key, values in result.per_user.items()},
+        buckets={key: replace(b, recall=float("nan")) for key, b in result.buckets.items()},
     )
 
 

@@ -12,7 +12,7 @@ from mmalign.errors import ConfigError
 from mmalign.evaluation.metrics import BUCKETS
 from mmalign.evaluation.result import Evaluation
 
-__all__ = ["json_text", "markdown_table", "rich_table"]
+__all__ = ["json_text", "markdown_table", "number", "rich_table"]
 
 _TITLES = {"ndcg": "NDCG"}  # the others are plain words
 _NOTHING = "-"
@@ -42,7 +42,7 @@ def markdown_table(evaluations: Mapping[str, Evaluation]) -> str:
     titles.append(f"harmonic NDCG@{k}")
     columns.append([e.harmonic_mean(f"ndcg@{k}") for e in evaluations.values()])
 
-    cells = [_highlight([_number(value, digits=4) for value in column]) for column in columns]
+    cells = [_highlight([number(value, digits=4) for value in column]) for column in columns]
     names = [name.replace("|", "\\|") for name in evaluations]
     lines = [["model", *titles], ["---", *("---:" for _ in titles)]]
     lines += [list(row) for row in zip(names, *cells, strict=True)]
@@ -68,12 +68,12 @@ def rich_table(evaluation: Evaluation) -> Table:
             for metric in family:
                 digits = 2 if metric == "novelty" else 4
                 values = [measured[f"{metric}@{k}"] for measured in evaluation.metrics.values()]
-                table.add_row(f"{_title(metric)}@{k}", *(_number(v, digits) for v in values))
+                table.add_row(f"{_title(metric)}@{k}", *(number(v, digits) for v in values))
     table.add_section()
     for bucket in BUCKETS:
         found = [result.buckets.get(bucket) for result in slices.values()]
         if any(found):
-            recalls = (_number(b.recall, digits=4) if b else _NOTHING for b in found)
+            recalls = (number(b.recall, digits=4) if b else _NOTHING for b in found)
             table.add_row(f"Recall@{evaluation.ks[-1]} {bucket} items", *recalls)
     return table
 
@@ -108,7 +108,8 @@ def _title(metric: str) -> str:
     return _TITLES.get(metric, metric.capitalize())
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """Write a measured value; a dash where nothing could be measured."""
     return _NOTHING if math.isnan(value) else f"{value:.{digits}f}"
 
 

@@ -38,7 +38,8 @@ class SliceResult:
         users: ``[B]`` user rows of the catalogue, in the order of ``per_user``.
         counts: ``users``, ``candidates``, ``truths``, and ``unreachable``: truths that the user
             also has in an excluded split (repeated interactions), which no ranking can find.
-        metrics: Such as ``{"ndcg@20": 0.24}``; NaN in an empty slice.
+        metrics: Such as ``{"ndcg@20": 0.24}``; NaN in an empty slice, and in the cold slice of a
+            model that does not serve cold items.
         per_user: ``[B]`` values behind the means of recall and NDCG, for intervals and tests.
         buckets: Popularity bucket to its recall, for every bucket with candidates.
     """
@@ -77,7 +78,7 @@ class Evaluation:
         It is low as soon as one slice is, so a model cannot buy warm accuracy with cold items.
 
         Returns:
-            0 when some slice has 0, NaN when every slice is empty.
+            0 when some slice has 0; NaN when every slice is empty, or one could not be measured.
 
         Raises:
             ConfigError: The metric was not measured.
@@ -86,7 +87,7 @@ class Evaluation:
             if metric not in measured:
                 raise ConfigError(f"no metric {metric!r}", fix=nearest(metric, measured))
         values = np.array([r.metrics[metric] for r in self.slices.values() if len(r.users)])
-        if len(values) == 0:
+        if len(values) == 0 or np.isnan(values).any():
             return float("nan")
         return float(len(values) / np.sum(1 / values)) if np.all(values > 0) else 0.0
 

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from mmalign.data.catalog import Catalog
 from mmalign.errors import DataError
-from mmalign.features.cache import CacheRun, FeatureCache
+from mmalign.features.cache import FeatureCache
+from mmalign.features.shelf import Advance, Lookup, Shelf
 from mmalign.interfaces import Encoder, Feature, Media
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = [
     "AttributeEncoderLike",
@@ -36,6 +29,9 @@ __all__ = [
     "Problem",
     "build_features",
 ]
+
+
+_SHOWN = 10  # problems that a terminal is told of
 
 
 class AttributeEncoderLike(Protocol):
@@ -98,7 +94,7 @@ class BuildReport:
     notices: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """One line per modality, notice and problem, for a terminal."""
+        """One line per modality and notice, and for the first problems, for a terminal."""
         lines = []
         for name, m in self.modalities.items():
             notes = "".join(f", {count:,} {note}" for note, count in m.notes.items())
@@ -108,7 +104,10 @@ class BuildReport:
                 f"{m.absent:,} absent, {m.broken:,} broken{notes}"
             )
         lines.extend(self.notices)
-        lines.extend(f"{p.modality} of item {p.item_id}: {p.reason}" for p in self.problems)
+        first = self.problems[:_SHOWN]
+        lines.extend(f"{p.modality} of item {p.item_id}: {p.reason}" for p in first)
+        if len(self.problems) > len(first):
+            lines.append(f"and {len(self.problems) - len(first):,} more items like these")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,7 +125,8 @@ def build_features(
     """Make the features of all items of a catalogue.
 
     Texts and pictures come from the cache, and only content that is new or changed is encoded.
-    Attributes are computed each time, by an encoder that is fitted on warm items alone.
+    Attributes are computed each time, by an encoder that is fitted on warm items alone. Content
+    that came encoded with the catalogue is taken as it is.
 
     Args:
         catalog: The items.
@@ -141,30 +141,30 @@ def build_features(
     Raises:
         DataError: An encoder's modality is not one a catalogue has, or the cache cannot be
             written.
+        EncoderError: An encoder that is needed cannot be loaded; nothing was encoded then.
     """
     contents = _contents(catalog, encoders)
     columns = {name: catalog.attribute_values(name) for name in catalog.config.attributes}
-    cache = FeatureCache(cache_dir)
-    features: dict[str, Feature] = {}
+    features: dict[str, Feature] = dict(catalog.features)
     reports: dict[str, ModalityReport] = {}
     problems: list[Problem] = []
-    notices: list[str] = []
 
     def complain(modality: str, rows: Mapping[int, str]) -> None:
         ids = catalog.item_ids
         problems.extend(Problem(modality, str(ids[row]), reason) for row, reason in rows.items())
 
-    with _bar() if progress else nullcontext() as bar:
-        for modality, encoder in encoders.items():
+    with _bar(progress) as bar:
+        wanted = _look_up(FeatureCache(cache_dir), encoders, contents, bar)
+        for modality, one in wanted.items():
             started = time.perf_counter()
-            run = _encode(cache, encoder, modality, contents[modality], bar)
+            with _advancing(bar, f"encoding {modality}", len(one.lookup.missing)) as advance:
+                run = one.shelf.fill(one.lookup, advance)
             features[modality] = run.feature
-            seconds = time.perf_counter() - started
+            seconds = one.seconds + time.perf_counter() - started
             reports[modality] = ModalityReport(
                 run.encoded, run.cached, run.absent, len(run.problems), seconds, run.notes
             )
             complain(modality, run.problems)
-            notices.extend(run.notices)
     if attributes is not None and columns:
         started = time.perf_counter()
         encoded = attributes.fit(columns, catalog.warm).transform(columns)
@@ -177,6 +177,10 @@ def build_features(
             absent = len(feature.present) - present - len(broken)
             reports[name] = ModalityReport(present, 0, absent, len(broken), seconds)
             complain(name, broken)
+    notices = dict.fromkeys(notice for one in wanted.values() for notice in one.shelf.notices)
+    for name, feature in catalog.features.items():
+        if name not in reports:
+            notices[f"{name}: came encoded, for {feature.present.mean():.1%} of the items"] = None
     return features, BuildReport(reports, tuple(problems), tuple(notices))
 
 
@@ -199,39 +203,58 @@ def _contents(
     return contents
 
 
-def _encode(
+@dataclass(frozen=True)
+class _Wanted:
+    """What one modality wants of the cache, and the seconds it took to find out."""
+
+    shelf: Shelf
+    lookup: Lookup
+    seconds: float
+
+
+def _look_up(
     cache: FeatureCache,
-    encoder: Encoder,
-    modality: str,
-    contents: Sequence[Media | None],
+    encoders: Mapping[str, Encoder],
+    contents: Mapping[str, Sequence[Media | None]],
     bar: Progress | None,
-) -> CacheRun:
-    if bar is None:
-        return cache.encode(encoder, contents)
-    task = bar.add_task(f"hashing {modality}", total=None)
+) -> dict[str, _Wanted]:
+    """Find out what there is to encode in all modalities, and load the encoders of that.
 
-    def start(total: int) -> None:
-        bar.update(task, description=f"encoding {modality}", total=total, visible=total > 0)
+    All are loaded before the first one works, which may take hours: one that cannot be loaded is
+    known at once. Modalities with the same encoder share it.
+    """
+    shelves: dict[str, Shelf] = {}
+    wanted: dict[str, _Wanted] = {}
+    for modality, encoder in encoders.items():
+        started = time.perf_counter()
+        if encoder.fingerprint not in shelves:
+            shelves[encoder.fingerprint] = cache.open(encoder)
+        shelf = shelves[encoder.fingerprint]
+        with _advancing(bar, f"hashing {modality}", len(contents[modality])) as advance:
+            lookup = shelf.look_up(contents[modality], advance)
+        wanted[modality] = _Wanted(shelf, lookup, time.perf_counter() - started)
+    for one in wanted.values():
+        if one.lookup.missing:
+            one.shelf.check_encoder()
+    return wanted
 
-    return cache.encode(
-        encoder, contents, on_start=start, on_advance=lambda count: bar.advance(task, count)
-    )
+
+@contextmanager
+def _advancing(bar: Progress | None, what: str, total: int) -> Iterator[Advance | None]:
+    """Draw how far a step is."""
+    if bar is None or not total:
+        yield None
+        return
+    task = bar.add_task(what, total=total)
+    yield lambda count: bar.advance(task, count)
 
 
-class _RateColumn(ProgressColumn):
-    """Items per second."""
+@contextmanager
+def _bar(progress: bool) -> Iterator[Progress | None]:
+    if not progress:
+        yield None
+        return
+    from mmalign.features.progress import encoding_bar
 
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+    with encoding_bar() as bar:
+        yield bar

@@ -63,12 +63,11 @@ def write_shard(folder: Path, keys: Sequence[bytes], values: FloatArray) -> Path
     return path
 
 
-def read_keys(path: Path, dim: int) -> list[bytes]:
+def read_keys(path: Path) -> tuple[list[bytes], int]:
     """Verify a whole shard and return its keys; the values stay on disk.
 
-    Args:
-        path: The file.
-        dim: Length its rows must have.
+    Returns:
+        ``N`` keys, and the length ``D`` of the rows they stand for.
 
     Raises:
         ShardError: The file is damaged.
@@ -82,9 +81,10 @@ def read_keys(path: Path, dim: int) -> list[bytes]:
     if checksum != _checksum(tensors):
         raise ShardError("checksum differs")
     keys, values = tensors["keys"], tensors["values"]
-    if keys.shape != (len(keys), KEY_BYTES) or values.shape != (len(keys), dim):
-        raise ShardError(f"shape {values.shape}, expected (N, {dim})")
-    return [row.tobytes() for row in keys]
+    if keys.shape != (len(keys), KEY_BYTES) or values.ndim != 2 or len(values) != len(keys):
+        raise ShardError(f"shapes {keys.shape} and {values.shape} do not fit")
+    data = keys.tobytes()
+    return [data[i : i + KEY_BYTES] for i in range(0, len(data), KEY_BYTES)], values.shape[1]
 
 
 def read_values(path: Path) -> FloatArray:
@@ -97,7 +97,7 @@ def read_values(path: Path) -> FloatArray:
 def _checksum(tensors: Mapping[str, NDArray[Any]]) -> str:
     value = 0
     for name in ("keys", "values"):
-        value = zlib.crc32(tensors[name].tobytes(), value)
+        value = zlib.crc32(np.ascontiguousarray(tensors[name]).data, value)
     return f"{value:08x}"
 
 

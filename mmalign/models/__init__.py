@@ -8,6 +8,7 @@ from typing import Any
 from mmalign.errors import ConfigError, nearest
 from mmalign.models.aligned import Aligned, AlignedConfig
 from mmalign.models.base import Model, TrainData
+from mmalign.models.bpr import BPR, BPRConfig
 from mmalign.models.closed_form import (
     CollectiveConfig,
     Ease,
@@ -16,9 +17,25 @@ from mmalign.models.closed_form import (
     KernelRidgeConfig,
     RidgeConfig,
 )
+from mmalign.models.content_mean import ContentMean, ContentMeanConfig
+from mmalign.models.ease_knn import EaseKNN, EaseKNNConfig
+from mmalign.models.ials import IALS, IALSConfig
 from mmalign.models.kernel import KernelConfig
+from mmalign.models.l3ae import L3AE, L3AEConfig
 from mmalign.models.neighbours import ContentKNN, ContentKNNConfig, ItemKNN, ItemKNNConfig
+from mmalign.models.neural.aldi import ALDI, ALDIConfig
+from mmalign.models.neural.alpharec import AlphaRec, AlphaRecConfig
+from mmalign.models.neural.bm3 import BM3, BM3Config
+from mmalign.models.neural.clcrec import CLCRec, CLCRecConfig
+from mmalign.models.neural.dropoutnet import DropoutNet, DropoutNetConfig
+from mmalign.models.neural.freedom import Freedom, FreedomConfig
+from mmalign.models.neural.gar import GAR, GARConfig
+from mmalign.models.neural.lightgcn import LightGCN, LightGCNConfig
+from mmalign.models.neural.mgcn import MGCN, MGCNConfig
+from mmalign.models.neural.pgl import PGL, PGLConfig
+from mmalign.models.neural.vbpr import VBPR, VBPRConfig
 from mmalign.models.popularity import Popularity, PopularityConfig, RandomConfig, RandomModel
+from mmalign.models.slim import SLIM, SLIMConfig
 
 __all__ = ["MODELS", "Aligned", "Model", "ModelConfig", "TrainData", "build_model", "kernel_of"]
 
@@ -28,8 +45,25 @@ MODELS: dict[str, type[Model[Any]]] = {
     "kernel_ridge": KernelRidge,
     "ridge": KernelRidge,
     "ease": Ease,
+    "ease_knn": EaseKNN,
+    "l3ae": L3AE,
+    "slim": SLIM,
+    "ials": IALS,
+    "bpr": BPR,
     "item_knn": ItemKNN,
     "content_knn": ContentKNN,
+    "content_mean": ContentMean,
+    "lightgcn": LightGCN,
+    "vbpr": VBPR,
+    "dropoutnet": DropoutNet,
+    "alpharec": AlphaRec,
+    "aldi": ALDI,
+    "bm3": BM3,
+    "clcrec": CLCRec,
+    "freedom": Freedom,
+    "gar": GAR,
+    "mgcn": MGCN,
+    "pgl": PGL,
     "popularity": Popularity,
     "random": RandomModel,
 }
@@ -49,8 +83,25 @@ class ModelConfig:
     kernel_ridge: KernelRidgeConfig = field(default_factory=KernelRidgeConfig)
     ridge: RidgeConfig = field(default_factory=RidgeConfig)
     ease: EaseConfig = field(default_factory=EaseConfig)
+    ease_knn: EaseKNNConfig = field(default_factory=EaseKNNConfig)
+    l3ae: L3AEConfig = field(default_factory=L3AEConfig)
+    slim: SLIMConfig = field(default_factory=SLIMConfig)
+    ials: IALSConfig = field(default_factory=IALSConfig)
+    bpr: BPRConfig = field(default_factory=BPRConfig)
     item_knn: ItemKNNConfig = field(default_factory=ItemKNNConfig)
     content_knn: ContentKNNConfig = field(default_factory=ContentKNNConfig)
+    content_mean: ContentMeanConfig = field(default_factory=ContentMeanConfig)
+    lightgcn: LightGCNConfig = field(default_factory=LightGCNConfig)
+    vbpr: VBPRConfig = field(default_factory=VBPRConfig)
+    dropoutnet: DropoutNetConfig = field(default_factory=DropoutNetConfig)
+    alpharec: AlphaRecConfig = field(default_factory=AlphaRecConfig)
+    aldi: ALDIConfig = field(default_factory=ALDIConfig)
+    bm3: BM3Config = field(default_factory=BM3Config)
+    clcrec: CLCRecConfig = field(default_factory=CLCRecConfig)
+    freedom: FreedomConfig = field(default_factory=FreedomConfig)
+    gar: GARConfig = field(default_factory=GARConfig)
+    mgcn: MGCNConfig = field(default_factory=MGCNConfig)
+    pgl: PGLConfig = field(default_factory=PGLConfig)
     random: RandomConfig = field(default_factory=RandomConfig)
 
     def __post_init__(self) -> None:

@@ -15,11 +15,25 @@ from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, Model, TrainData
 from mmalign.models.calibration import Calibration
+from mmalign.models.checks import check_within
 from mmalign.models.closed_form import CollectiveConfig, KernelRidge
 from mmalign.models.kernel import ContentKernel
 from mmalign.models.network import AlignedNetwork, ItemInput
 
 __all__ = ["Aligned", "AlignedConfig"]
+
+_RANGES = {
+    "[1, inf)": ("embedding_dim", "hidden_dim", "fused_dim", "num_layers", "batch_size"),
+    "[0, inf)": (
+        *("negatives", "weight_decay"),
+        *("content_weight", "alignment_weight", "distillation_weight"),
+    ),
+    "(0, inf)": ("learning_rate",),
+    "[0, 1)": ("content_dropout", "modality_dropout", "cold_share"),
+    "[0, 1]": ("id_dropout",),
+    "(0, 1)": ("supervision",),
+    "[0.01, 1]": ("temperature",),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,9 @@ class AlignedConfig:
         weight_decay: On projections.
         batch_size: Users per step.
         teacher: The closed form that is distilled and fused.
+
+    Raises:
+        ConfigError: A number is out of its range.
     """
 
     embedding_dim: int = 128
@@ -69,6 +86,10 @@ class AlignedConfig:
     weight_decay: float = 1e-2
     batch_size: int = 1024
     teacher: CollectiveConfig = field(default_factory=CollectiveConfig)
+
+    def __post_init__(self) -> None:
+        for interval, names in _RANGES.items():
+            check_within(interval, **{f"model.aligned.{n}": getattr(self, n) for n in names})
 
 
 class Aligned(Model[AlignedConfig]):
@@ -121,19 +142,19 @@ class Aligned(Model[AlignedConfig]):
             vectors: ``[I, D]`` unit rows; layers: ``[L, I, D]``, what users read in each round.
         """
         self.network.eval()
-        start = self.network.content(self.item_input(data.features))
+        start = self.network.content(self.item_input(data.features).to(self._device))
         start[torch.from_numpy(self.warm)] += self.network.ids
         states = self.network.propagate(start, SparseOperator(data.matrix))
-        self.vectors = states.items.numpy()
-        self.layers = torch.stack(states.layers).numpy()
+        self.vectors = states.items.cpu().numpy()
+        self.layers = torch.stack(states.layers).cpu().numpy()
         return self
 
     @torch.no_grad()
     def user_vectors(self, history: sp.csr_matrix) -> FloatArray:
         """Place users by history, seen in training or not, ``[B, D]`` unit rows."""
         graph = SparseOperator(sp.csr_matrix(history), column_degree=np.maximum(self.degree, 1))
-        layers = tuple(torch.from_numpy(self.layers))
-        return self.network.read_users(layers, graph).numpy()
+        layers = tuple(torch.from_numpy(self.layers).to(self._device))
+        return self.network.read_users(layers, graph).cpu().numpy()
 
     def components(self, history: sp.csr_matrix) -> dict[str, FloatArray]:
         """Scores of all items by the network and by the teacher, ``[B, I]`` each."""
@@ -175,6 +196,11 @@ class Aligned(Model[AlignedConfig]):
         self.network.load_state_dict(weights)
         self.network.eval()
         return self
+
+    @property
+    def _device(self) -> torch.device:
+        """Where the network is: on an accelerator while it trains there."""
+        return self.network.ids.device
 
     def _new_network(self, num_warm: int) -> AlignedNetwork:
         widths = {name: len(self.kernel.means[name]) for name in self.kernel.modalities}

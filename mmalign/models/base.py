@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -29,13 +29,15 @@ class TrainData:
         matrix: ``[U, I]`` sparse train interactions; no row of valid or test is in it.
         features: Modality to ``[I, D]``, cold items included: a model may encode them but must
             draw no statistic from them.
+        neighbours: Modality to given neighbour graph ``[I, I]``, row i lists whom item i is like.
 
     Raises:
-        DataError: There is no interaction, or a feature does not fit the items.
+        DataError: There is no interaction, or a feature or a graph does not fit the items.
     """
 
     matrix: sp.csr_matrix
     features: Features
+    neighbours: Mapping[str, sp.csr_matrix] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.matrix.nnz == 0:
@@ -43,7 +45,15 @@ class TrainData:
                 "there is no train interaction to learn from",
                 fix="check data.positive and the split column",
             )
-        check_features(self.features, self.matrix.shape[1])
+        count = self.matrix.shape[1]
+        check_features(self.features, count)
+        for name, graph in self.neighbours.items():
+            if graph.shape != (count, count):
+                raise DataError(
+                    f"the neighbour graph of {name!r} must be square over {count} items",
+                    got=graph.shape,
+                    fix="build it in the row order of the items",
+                )
 
     @cached_property
     def warm(self) -> BoolArray:

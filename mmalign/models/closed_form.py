@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmalign.errors import ConfigError
 from mmalign.interfaces import FloatArray, IntArray
 from mmalign.models.base import Model, TrainData
+from mmalign.models.calibration import standardise
 from mmalign.models.kernel import ContentModel, KernelConfig
 
 __all__ = [
@@ -24,6 +25,9 @@ __all__ = [
     "RidgeConfig",
     "ease_weights",
 ]
+
+
+BLOCK_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class KernelRidgeConfig:
         regularization: Ridge penalty on content.
         kernel: How modalities make one similarity.
         content_weight: Weight of content next to interactions in EASE itself; 0 leaves it out.
+        appeal: Weight of what the average user is expected to think of a cold item; 1 is plain
+            ridge, which shrinks it as much as what one user is expected to add.
 
     Raises:
         ConfigError: A penalty is not positive, or ``content_weight`` is negative.
@@ -86,6 +92,7 @@ class KernelRidgeConfig:
     regularization: float = 5.0
     kernel: KernelConfig = field(default_factory=KernelConfig)
     content_weight: float = 0.0
+    appeal: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.content_weight < np.inf:
@@ -96,6 +103,7 @@ class KernelRidgeConfig:
             )
         _check_penalty("l2", self.l2)
         _check_penalty("regularization", self.regularization)
+        _check_penalty("appeal", self.appeal)
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ class CollectiveConfig(KernelRidgeConfig):
 
     l2: float = 200.0
     content_weight: float = 10.0
+    appeal: float = 1.5
 
 
 class KernelRidge(ContentModel[KernelRidgeConfig]):
@@ -121,14 +130,17 @@ class KernelRidge(ContentModel[KernelRidgeConfig]):
     with the same kernel (Saunders et al. 1998). With a ``content_weight`` items are regressed on
     content and interactions together: the kernel is added to the Gram matrix of interactions, as
     if every content feature were a further user (collective EASE: Jeunen, Van Balen and Goethals
-    2020, "Closed-form models for collaborative filtering with side-information"). Cold scores come
-    out too small next to warm ones: :mod:`mmalign.models.calibration` finds their scale on valid.
+    2020, "Closed-form models for collaborative filtering with side-information"). What all users
+    agree on is known better than what one of them adds, so ``appeal`` may weigh it more. Cold
+    scores come out too small next to warm ones: :mod:`mmalign.models.calibration` finds their
+    scale on valid.
     """
 
     serves_cold: ClassVar[bool] = True
-    learned = ("warm", "content", "weights", "to_content")
+    learned = ("warm", "content", "weights", "to_content", "average_user")
     weights: FloatArray
     to_content: FloatArray
+    average_user: FloatArray
 
     def fit(self, data: TrainData) -> Self:
         """Solve EASE, then the regression on content."""
@@ -141,7 +153,19 @@ class KernelRidge(ContentModel[KernelRidgeConfig]):
         solved = scipy.linalg.solve(gram, z.T, assume_a="pos").T
         centred = self.weights - self.weights.mean(axis=1, keepdims=True)
         self.to_content = (centred @ solved).astype(np.float32)
+        average = self._average_scores(data.matrix[:, data.warm])
+        self.average_user = (average @ solved).astype(np.float32)
         return self
+
+    def _average_scores(self, matrix: sp.csr_matrix) -> NDArray[np.float64]:
+        """``[W]``: standardised EASE scores of warm items in the mean of the users."""
+        active = matrix[matrix.getnnz(axis=1) > 0]
+        everything = np.ones(active.shape[1], dtype=bool)
+        total: NDArray[np.float64] = np.zeros(active.shape[1])
+        for start in range(0, active.shape[0], BLOCK_SIZE):
+            scores = active[start : start + BLOCK_SIZE] @ self.weights
+            total += standardise(scores, everything).sum(axis=0, dtype=np.float64) / active.shape[0]
+        return total
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """EASE scores of warm candidates, regressed scores of cold ones."""
@@ -153,7 +177,9 @@ class KernelRidge(ContentModel[KernelRidgeConfig]):
         out[:, is_warm] = warm_scores[:, warm_rows[items[is_warm]]]
         cold = items[~is_warm]
         mean = warm_scores.mean(axis=1, keepdims=True)
-        out[:, ~is_warm] = (past @ self.to_content) @ self.content[cold].T + mean
+        spread = warm_scores.std(axis=1, keepdims=True)
+        user = past @ self.to_content + (self.config.appeal - 1) * spread * self.average_user
+        out[:, ~is_warm] = user @ self.content[cold].T + mean
         return out
 
 

@@ -16,7 +16,14 @@ from mmalign.interfaces import Feature, Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, C, Model, TrainData
 from mmalign.models.kernel import ContentModel, KernelConfig
 
-__all__ = ["ContentKNN", "ContentKNNConfig", "ItemKNN", "ItemKNNConfig"]
+__all__ = [
+    "ContentKNN",
+    "ContentKNNConfig",
+    "ItemItem",
+    "ItemKNN",
+    "ItemKNNConfig",
+    "normalised",
+]
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class ItemKNNConfig:
             raise ConfigError("shrinkage must not be negative", got=self.shrinkage, fix="try 10")
 
 
-class _ItemItem(Model[C]):
+class ItemItem(Model[C]):
     """Scores are the history times a sparse item-item matrix ``weights [I, I]``."""
 
     weights: sp.csr_matrix
@@ -74,7 +81,7 @@ class _ItemItem(Model[C]):
         return self
 
 
-class ItemKNN(_ItemItem[ItemKNNConfig]):
+class ItemKNN(ItemItem[ItemKNNConfig]):
     """Item-based nearest neighbours by shrunk cosine (Deshpande and Karypis 2004, TOIS 22(1))."""
 
     def fit(self, data: TrainData) -> Self:
@@ -99,21 +106,31 @@ class ContentKNNConfig:
 
     Attributes:
         neighbours: Warm neighbours per item.
+        hops: Steps over the graph of neighbours; with 3, neighbours of neighbours of neighbours
+            of the history still score.
         kernel: The features in which cosine is taken.
 
     Raises:
-        ConfigError: ``neighbours`` is below 1.
+        ConfigError: ``neighbours`` or ``hops`` is below 1.
     """
 
     neighbours: int = 50
+    hops: int = 1
     kernel: KernelConfig = field(default_factory=KernelConfig)
 
     def __post_init__(self) -> None:
         _check_neighbours(self.neighbours)
+        if self.hops < 1:
+            raise ConfigError("hops must be at least 1", got=self.hops, fix="try 1 or 3")
 
 
-class ContentKNN(_ItemItem[ContentKNNConfig], ContentModel[ContentKNNConfig]):
-    """Score an item by the history's items among its nearest warm neighbours in content."""
+class ContentKNN(ItemItem[ContentKNNConfig], ContentModel[ContentKNNConfig]):
+    """Score by ``r_u (S + S^2 + ... + S^hops)`` with ``S`` the graph of content neighbours.
+
+    ``S`` leads from each item's nearest warm items to the item, normalised as in
+    :func:`normalised`. No edge leaves a cold item, so that new ones are reached by paths over warm
+    ones and change nothing else. The powers are never formed: histories walk.
+    """
 
     serves_cold: ClassVar[bool] = True
 
@@ -122,6 +139,16 @@ class ContentKNN(_ItemItem[ContentKNNConfig], ContentModel[ContentKNNConfig]):
         self.fit_content(data)
         self._link()
         return self
+
+    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
+        """Sum the weights of all paths of up to ``hops`` steps from the history."""
+        reached = sp.csr_matrix(history)
+        total = sp.csr_matrix(reached.shape, dtype=np.float32)
+        for _ in range(self.config.hops):
+            reached = reached @ self.weights
+            total = total + reached
+        scores: FloatArray = total.tocsc()[:, items].toarray().astype(np.float32)
+        return scores
 
     def item_vectors(self) -> FloatArray:
         """``[I, D]`` content features."""
@@ -133,7 +160,27 @@ class ContentKNN(_ItemItem[ContentKNNConfig], ContentModel[ContentKNNConfig]):
 
     def _link(self) -> None:
         feature = Feature(self.content, (self.content != 0).any(axis=1))
-        self.weights = content_knn(feature, self.config.neighbours, sources=self.warm).T.tocsr()
+        graph = content_knn(feature, self.config.neighbours, sources=self.warm)
+        self.weights = normalised(graph).T.tocsr()
+
+
+def normalised(graph: sp.csr_matrix) -> sp.csr_matrix:
+    """Divide each weight by the square roots of the row sums of both its ends.
+
+    This is the normalisation of graph convolutions (Kipf and Welling 2017, arXiv 1609.02907); an
+    item without neighbours keeps an empty row.
+
+    Shapes:
+        graph: ``[I, I]`` sparse, row i holding the neighbours of i; returns the same.
+
+    Example:
+        >>> normalised(sp.csr_matrix(np.array([[0.0, 1.0], [4.0, 0.0]]))).toarray()
+        array([[0. , 0.5],
+               [2. , 0. ]], dtype=float32)
+    """
+    sums = np.asarray(graph.sum(axis=1), np.float64).ravel()
+    scale = sp.diags_array(np.divide(1, np.sqrt(sums), out=np.zeros_like(sums), where=sums > 0))
+    return sp.csr_matrix(scale @ graph @ scale, dtype=np.float32)
 
 
 def _check_neighbours(value: int) -> None:

@@ -57,11 +57,14 @@ class States:
     Shapes:
         users: ``[U, D]`` unit rows; zero for a user without messages.
         items: ``[N, D]`` unit rows.
+        received: ``[N, D]``, what items got from users in all rounds, without their start; zero
+            for an item without messages.
         layers: Per round, the item states ``[N, D]`` that users read in it.
     """
 
     users: Tensor
     items: Tensor
+    received: Tensor
     layers: tuple[Tensor, ...]
 
 
@@ -144,14 +147,15 @@ class AlignedNetwork(nn.Module):
             start: ``[N, D]``; graph: ``[U, N]``.
         """
         users = start.new_zeros(graph.shape[0], start.shape[1])
-        items, user_sum, item_sum = start, users, start
+        items, user_sum, received = start, users, torch.zeros_like(start)
         layers = []
         for to_user, to_item in zip(self.to_user, self.to_item, strict=True):
             layers.append(items)
             users = to_user(items, users, graph)
             items = to_item(users, items, graph.T)
-            user_sum, item_sum = user_sum + users, item_sum + items
-        return States(F.normalize(user_sum, dim=1), F.normalize(item_sum, dim=1), tuple(layers))
+            user_sum, received = user_sum + users, received + items
+        placed = F.normalize(start + received, dim=1)
+        return States(F.normalize(user_sum, dim=1), placed, received, tuple(layers))
 
     def read_users(self, layers: tuple[Tensor, ...], graph: SparseOperator) -> Tensor:
         """Place users by stored item states, ``[B, D]`` unit rows; the items stay as they are.

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -102,7 +103,10 @@ def load(path: str | Path) -> dict[str, Any]:
             "features": _features(content),
             "encoders": dict(stored["encoders"]),
             "attributes": dict(stored["attributes"]),
-            "measured": {name: dict(row) for name, row in stored["measured"].items()},
+            "measured": {
+                name: {key: math.nan if value is None else value for key, value in row.items()}
+                for name, row in stored["measured"].items()
+            },
         }
         _try(loaded)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -137,10 +141,13 @@ def _write(recommender: Recommender, folder: Path) -> None:
         "calibration": to_dict(recommender.calibration),
         "encoders": recommender.encoders,
         "attributes": recommender.attributes,
-        "measured": recommender.measured,
+        "measured": {
+            name: {key: None if math.isnan(value) else value for key, value in row.items()}
+            for name, row in recommender.measured.items()
+        },
         "versions": _versions(),
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False)
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     files.write_arrays(folder / "model.safetensors", recommender.model.arrays())
     content = {

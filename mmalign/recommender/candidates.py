@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,12 @@ Filter = str | Callable[[pd.DataFrame], Any]
 
 
 def choose(
-    items: pd.DataFrame, warm: BoolArray, candidates: str, filter: Filter | None
+    items: pd.DataFrame,
+    warm: BoolArray,
+    candidates: str,
+    filter: Filter | Sequence[Filter] | None,
 ) -> IntArray:
-    """Row numbers of the items of a slice that pass a filter.
+    """Row numbers of the items of a slice that pass a filter, or all of several.
 
     Raises:
         ConfigError: There is no such slice, or the condition cannot be read.
@@ -36,10 +39,12 @@ def choose(
     if candidates not in slices:
         raise ConfigError(f"unknown candidates {candidates!r}", fix=nearest(candidates, slices))
     chosen = slices[candidates]
-    if isinstance(filter, str):
-        chosen = chosen & Condition.parse(filter).mask(items, "items")
-    elif filter is not None:
-        chosen = chosen & _mask(filter(items), len(items))
+    filters = [filter] if isinstance(filter, str) or callable(filter) else filter or ()
+    for one in filters:
+        if isinstance(one, str):
+            chosen = chosen & Condition.parse(one).mask(items, "items")
+        else:
+            chosen = chosen & _mask(one(items), len(items))
     return np.flatnonzero(chosen)
 
 

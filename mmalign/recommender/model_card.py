@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import yaml
@@ -69,6 +70,11 @@ def _table(measured: dict[str, dict[str, float]]) -> str:
     names = list(dict.fromkeys(name for values in measured.values() for name in values))
     lines = [["slice", *names], ["---", *("---:" for _ in names)]]
     for slice_name, values in measured.items():
-        cells = (f"{values[name]:.4f}" if name in values else "" for name in names)
+        cells = (_number(values[name]) if name in values else "" for name in names)
         lines.append([slice_name, *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float) -> str:
+    """Write a measured value; a dash where the model has no order of its own to measure."""
+    return "-" if math.isnan(value) else f"{value:.4f}"

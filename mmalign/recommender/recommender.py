@@ -54,7 +54,8 @@ class Recommender:
         features: Content of the items, for explanations; may be empty.
         encoders: Modality to the fingerprint of the encoder that made its feature.
         attributes: State of the fitted attribute encoder.
-        measured: Metrics to show in the model card, slice to metric to value.
+        measured: Metrics to show in the model card, slice to metric to value; NaN where the model
+            has no order of its own.
     """
 
     def __init__(
@@ -130,6 +131,11 @@ class Recommender:
         """``[I]``: items with a train row."""
         return self.model.warm
 
+    @property
+    def serves_cold(self) -> bool:
+        """Whether scores of items without a train row mean anything."""
+        return self.model.serves_cold
+
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """Calibrated scores, see :class:`mmalign.interfaces.Recommends`.
 
@@ -144,7 +150,7 @@ class Recommender:
         *,
         candidates: str = "all",
         exclude_seen: Sequence[str] = ("train", "valid"),
-        filter: Filter | None = None,
+        filter: Filter | Sequence[Filter] | None = None,
     ) -> pd.DataFrame:
         """Rank items for users.
 
@@ -155,13 +161,13 @@ class Recommender:
             candidates: ``warm``, ``cold`` (every item without a train row) or ``all``.
             exclude_seen: Splits whose items are left out for the user.
             filter: A condition on the items' columns such as ``price < 20``, or a function from
-                the items' frame to a mask.
+                the items' frame to a mask; or several, all of which must hold.
 
         Returns:
             Columns ``user_id, item_id, rank, score``; rank from 1.
 
         Raises:
-            ConfigError: An unknown slice or split, a bad condition, or k below 1.
+            ConfigError: An unknown slice or split, a bad condition, or k no number from 1.
             DataError: The filter's column is not there, or its mask does not fit.
         """
         if isinstance(users, str) and users == "all":
@@ -189,7 +195,7 @@ class Recommender:
         k: int = 20,
         *,
         candidates: str = "all",
-        filter: Filter | None = None,
+        filter: Filter | Sequence[Filter] | None = None,
     ) -> pd.DataFrame:
         """Rank items for somebody unseen in training, by the items they took.
 
@@ -206,7 +212,7 @@ class Recommender:
         Raises:
             DataError: The history names an unknown item.
         """
-        rows = self.item_rows(history)
+        rows = self.item_rows(as_ids(history, "history"))
         taken = sp.csr_matrix(
             (np.ones(len(rows), np.float32), (np.zeros(len(rows), np.int64), rows)),
             shape=(1, len(self.items)),
@@ -246,7 +252,8 @@ class Recommender:
         """Find, for each item, the users to show it to.
 
         Left out are users who have it already, and those without a train row, of whom nothing is
-        known.
+        known. Of an item that nobody took and that has no content the model knows nothing: a
+        warning says so.
 
         Returns:
             Columns ``item_id, user_id, rank, score``.
@@ -262,6 +269,7 @@ class Recommender:
             scores, unknown = self._scores(self.seen["train"][start : start + BLOCK])
             scores[unknown] = -np.inf
             blocks.append(scores[:, columns])
+        self._warn_of_blanks(columns)
         taken = union(list(self.seen.values()))[:, columns].T.tocsr()
         scores = np.ascontiguousarray(np.concatenate(blocks).T)
         found = top_k(scores, _at_most(k, len(self.user_ids)), taken)
@@ -306,9 +314,9 @@ class Recommender:
             ConfigError: k is below 1.
             DataError: The item, the user or an item of the history is unknown.
         """
-        if k < 1:
+        if _at_most(k, k) < 1:
             raise ConfigError("k must be at least 1", got=k, fix="pass k >= 1")
-        row, rows = int(self.item_rows([item])[0]), self.item_rows(history)
+        row, rows = int(self.item_rows([item])[0]), self.item_rows(as_ids(history, "history"))
         among = self.warm.copy()
         if user is not None:
             of_user = find_rows(pd.Index(self.user_ids), [user], "user")
@@ -349,6 +357,19 @@ class Recommender:
         popular[self.warm] = known[0, self.warm]
         return popular
 
+    def _warn_of_blanks(self, rows: IntArray) -> None:
+        """Warn of items that a model can only rank alike: cold ones without content it reads."""
+        known = self.warm.copy()
+        for feature in self.features.values() if self.serves_cold else ():
+            known |= feature.present
+        blank = rows[~known[rows]]
+        if len(blank):
+            warnings.warn(
+                f"{len(blank)} items have neither a train row nor content that the model reads, "
+                f"first {self.item_ids[blank[0]]!r}: everybody is as good an audience for them",
+                stacklevel=3,
+            )
+
     def _split(self, name: str) -> sp.csr_matrix:
         if name not in self.seen:
             raise ConfigError(f"exclude_seen cannot name {name!r}", fix=nearest(name, self.seen))
@@ -357,7 +378,9 @@ class Recommender:
 
 def _at_most(k: int, available: int) -> int:
     """A list is never longer than what there is; k below 1 is left for ``top_k`` to refuse."""
-    return min(k, max(available, 1))
+    if not isinstance(k, int | np.integer):
+        raise ConfigError("k must be a whole number", got=k, fix="pass k=20")
+    return min(int(k), max(available, 1))
 
 
 def _warn_of_strangers(count: int) -> None:

@@ -20,11 +20,15 @@ class CatalogOrder:
         scorer: Scores in its own row order.
         known: ``[I]`` its item ids.
         ids: The ids of the other catalogue, in its row order.
+
+    Attributes:
+        serves_cold: Whether the scorer has an order of its own for cold items.
     """
 
     def __init__(
         self, scorer: Recommends, known: NDArray[np.object_], ids: NDArray[np.object_]
     ) -> None:
+        self.serves_cold: bool = getattr(scorer, "serves_cold", True)
         self._scorer, self._num_items, self._ids = scorer, len(known), ids
         self._rows = pd.Index(known).get_indexer(ids).astype(np.int64)
 

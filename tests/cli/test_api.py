@@ -34,6 +34,12 @@ def test_fit_names_the_nearest_key(house):
         mmalign.fit({"data": {"pth": str(house.shop)}})
 
 
+def test_fit_refuses_a_trainer_key_before_anything_is_read():
+    for model in ("ease", "aligned"):
+        with pytest.raises(ConfigError, match=r"unknown key 'trainer\.max_epoch'.*'max_epochs'"):
+            mmalign.fit({"trainer": {"max_epoch": 3}, "model": {"name": model}})
+
+
 def test_what_is_offered_is_loaded_on_demand():
     assert mmalign.Recommender is Recommender
     assert set(mmalign.__all__) == set(dir(mmalign))

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from mmalign.recommender import Recommender
+from mmalign.recommender.artefact import FILES
 
 
 def change(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
@@ -95,6 +96,10 @@ REFUSED = {
         change("interactions", with_cell("weight", 4, np.inf)),
         "a negative, missing or infinite weight (got 'inf in row 4')",
     ),
+    "huge weight": Refused(
+        change("interactions", with_cell("weight", 4, 1e30)),
+        "1 rows with a weight above 1e+09 (got '1e+30 in row 4')",
+    ),
     "missing weight": Refused(
         change("interactions", with_cell("weight", 4, None)),
         "a negative, missing or infinite weight",
@@ -107,6 +112,16 @@ REFUSED = {
     ),
     "no train rows": Refused(
         change("interactions", lambda f: f.assign(split="test")), "there are no train rows"
+    ),
+    "a column given twice": Refused(
+        lambda shop: (shop / "items.csv").write_text("item_id,title,title\ni0,a,b\n"),  # type: ignore[arg-type, return-value]
+        "two columns of the same name (got 'title')",
+    ),
+    "semicolons": Refused(
+        lambda shop: pd.read_csv(shop / "items.csv").to_csv(
+            shop / "items.csv", sep=";", index=False
+        ),
+        "are separated by ';'",
     ),
     "two files of one name": Refused(
         lambda shop: (shop / "items.jsonl").write_text("{}"),  # type: ignore[arg-type, return-value]
@@ -138,6 +153,7 @@ class Tolerated(NamedTuple):
     spoil: Callable[[Path], None]
     note: str
     check: Callable[[Recommender], bool]
+    options: tuple[str, ...] = ()
 
 
 def picture(number: int, content: bytes) -> Callable[[Path], None]:
@@ -156,6 +172,18 @@ def rename(old: str, new: str) -> Callable[[Path], None]:
     return spoil
 
 
+def as_parquet(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
+    def spoil(shop: Path) -> None:
+        edit(pd.read_csv(shop / f"{name}.csv")).to_parquet(shop / f"{name}.parquet")
+        (shop / f"{name}.csv").unlink()
+
+    return spoil
+
+
+def without_test(log: pd.DataFrame) -> pd.DataFrame:
+    return log[log["split"] != "test"].assign(timestamp=lambda kept: range(len(kept)))
+
+
 TOLERATED = {
     "a corrupt picture": Tolerated(
         picture(20, b"\x89PNG\r\n\x1a\n broken"), "image of item i20: ", absent("image", 20)
@@ -171,6 +199,17 @@ TOLERATED = {
     ),
     "a missing attribute": Tolerated(
         change("items", with_cell("year", 20, None)), "1 absent", absent("year", 20)
+    ),
+    "a NaN in a Parquet file": Tolerated(
+        as_parquet("items", lambda f: f.assign(year=f["year"].astype(float).where(f.index != 20))),
+        "1 absent",
+        absent("year", 20),
+    ),
+    "a date that cannot be read": Tolerated(
+        change("items", lambda f: with_cell("made", 20, "soon")(f.assign(made="2001-05-01"))),
+        "attribute made is no date in 1 items, first item 'i20' with 'soon': taken as missing",
+        absent("made", 20),
+        ("--data.attributes.made.kind", "date"),
     ),
     "an attribute that is a word": Tolerated(
         change("items", with_cell("year", 20, "soon")), "'soon'", absent("year", 20)
@@ -195,6 +234,16 @@ TOLERATED = {
         "there are no valid rows",
         lambda art: not art.measured,
     ),
+    "no test rows": Tolerated(
+        change("interactions", without_test),
+        "there are no test rows",
+        lambda art: "valid, warm" in art.measured,
+    ),
+    "times in milliseconds": Tolerated(
+        change("interactions", lambda f: f.assign(timestamp=1_600_000_000_000)),
+        "if they are milliseconds, divide them by 1,000",
+        lambda art: True,
+    ),
     "weights of zero": Tolerated(
         change("interactions", with_cell("weight", 0, 0.0)),
         "1 interactions of weight 0 were dropped",
@@ -213,7 +262,8 @@ TOLERATED = {
 def test_input_that_can_be_mended_is_noted_and_used(mmalign, house, shop, tmp_path, name):
     case, art = TOLERATED[name], tmp_path / "art"
     case.spoil(shop)
-    shown = mmalign("fit", "--config", house.everything, "--data.path", shop, "--output", art)
+    arguments = ["--config", house.everything, "--data.path", shop, "--output", art]
+    shown = mmalign("fit", *arguments, *case.options)
     assert shown.code == 0, shown.err
     assert case.note in shown.err
     recommender = Recommender.from_pretrained(art)
@@ -244,13 +294,12 @@ def test_k_beyond_the_candidates_gives_what_there_is(mmalign, house):
     assert len(ranks) < 40
 
 
-def truncate(art: Path) -> None:
-    file = art / "model.safetensors"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+def truncate(name: str) -> Callable[[Path], None]:
+    def spoil(art: Path) -> None:
+        file = art / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
-
-def corrupt_config(art: Path) -> None:
-    (art / "config.json").write_text("{")
+    return spoil
 
 
 def add_pickle(art: Path) -> None:
@@ -258,9 +307,12 @@ def add_pickle(art: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
-    "truncated": (truncate, "model.safetensors is damaged"),
+    **{
+        f"half of {name}": (truncate(name), f"{name} is damaged")
+        for name in FILES
+        if name != "README.md"  # for people only
+    },
     "no config": (lambda art: (art / "config.json").unlink(), "config.json is missing"),
-    "half a config": (corrupt_config, "config.json is damaged"),
     "no users": (lambda art: (art / "users.parquet").unlink(), "users.parquet is missing"),
     "a pickle inside": (add_pickle, "extra.pkl"),
 }
@@ -319,6 +371,29 @@ def test_a_read_only_folder(mmalign, house, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     arguments = ["--config", house.attributes, "--output", tmp_path / "locked" / "art"]
     assert "cannot be written" in mmalign("fit", *arguments).error
+
+
+def test_a_folder_that_turns_out_to_be_read_only(mmalign, house, tmp_path, monkeypatch):
+    """As the last test, for root as well: asking says yes, and only making a folder fails."""
+    locked, make = tmp_path / "locked", Path.mkdir
+    locked.mkdir()
+
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        if locked in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        make(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    arguments = ["--config", house.attributes, "--output", locked / "art"]
+    shown = mmalign("fit", *arguments)
+    assert shown.code == 1
+    assert "Permission denied" in shown.error
+    monkeypatch.setattr("os.access", lambda *_: False)
+    shown = mmalign("fit", *arguments)
+    assert shown.code == 1
+    assert "cannot be written" in shown.error
+    assert list(locked.iterdir()) == []
 
 
 def test_a_folder_of_other_files_is_not_overwritten(mmalign, house, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -84,3 +85,30 @@ def test_what_is_wrong_with_encoders(mmalign, house, arguments, code, message):
     shown = mmalign("encode", "--config", house.attributes, *filled)
     assert shown.code == code
     assert message == "" or message in shown.error
+
+
+def test_validate_strictly_fits_the_model_and_looks_for_leaks(mmalign, house, monkeypatch):
+    from mmalign.models import KernelRidge
+
+    shown = mmalign("validate", "--config", house.attributes, "--strict", "--json")
+    assert json.loads(shown.out)["leaks"] == []
+
+    def leaky(self, data):
+        self.warm = np.ones(len(data.warm), bool)
+        self.kernel = self._new_kernel().fit(data.features, self.warm)
+        self.content = self.kernel.transform(data.features)
+        self.warm = data.warm
+
+    monkeypatch.setattr(KernelRidge, "fit_content", leaky)
+    shown = mmalign("validate", "--config", house.attributes, "--strict")
+    assert shown.code == 1
+    assert "leak: scores of cold items that stayed as they are move when the content" in shown.out
+    assert "the content of other cold items becomes noise" in shown.error
+
+
+def test_an_encoder_without_anything_to_encode_is_noted(mmalign, house):
+    arguments = ["--config", house.attributes, "--encoders.text", house.text_encoder]
+    shown = mmalign("encode", *arguments)
+    assert shown.code == 0
+    assert "warning: encoders.text is named but data.text is not: no text is read" in shown.err
+    assert "warning" not in mmalign("encode", "--config", house.everything).err

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmalign.recommender import Recommender
+
 
 def by_hand(frame, log, split, k):
     """Recall and NDCG of written lists, by plain loops over sets."""
@@ -59,6 +61,10 @@ def test_cut_offs_and_exclusions_can_be_set(mmalign, house):
         (["--split", "tset"], 2, "invalid choice"),
         (["--exclude-seen", "all"], 2, "exclude_seen cannot name 'all'"),
         (["--data.path", "nowhere"], 1, "data.path is no folder (got 'nowhere')"),
+        (["--model.name", "ridge"], 2, "--model does nothing here, the artefact is fitted"),
+        (["--model.ease.l2", "7"], 2, "--model does nothing here"),
+        (["--cache", "elsewhere"], 2, "--cache does nothing here"),
+        (["--data.path", ""], 2, "data.path is empty"),
         (["--data.interactions", "clicks"], 1, "no file clicks for data.interactions"),
     ],
 )
@@ -78,3 +84,62 @@ def test_an_item_that_the_artefact_does_not_know(mmalign, house, shop):
     shown = mmalign("evaluate", house.art, "--data.path", shop)
     assert shown.code == 1
     assert "1 candidates are not in the artefact (got 'stranger')" in shown.error
+
+
+@pytest.fixture
+def undivided(mmalign, house, shop, tmp_path):
+    """Kernel ridge on a shop whose log has times and no split column, and that shop."""
+    log = pd.read_csv(shop / "interactions.csv").drop(columns="split")
+    log = log.drop_duplicates().assign(timestamp=range(len(log.drop_duplicates())))
+    log.to_csv(shop / "interactions.csv", index=False)
+    art = tmp_path / "art"
+    arguments = ["--config", house.attributes, "--data.path", shop, "--output", art]
+    assert mmalign("fit", *arguments).code == 0
+    assert mmalign("evaluate", art).code == 0
+    return art, shop
+
+
+def test_rows_that_a_new_division_took_from_train_are_not_measured(mmalign, undivided):
+    art, shop = undivided
+    shown = mmalign("evaluate", art, "--data.split.kind", "leave_last")
+    assert shown.code == 1
+    assert "30 pairs in test were trained on (got 'user u" in shown.error
+    assert "give the log a split column, or fit anew" in shown.error
+    log = pd.read_csv(shop / "interactions.csv")
+    log.sample(frac=0.5, random_state=0).to_csv(shop / "interactions.csv", index=False)
+    for split in ("valid", "test"):
+        assert "were trained on" in mmalign("evaluate", art, "--split", split).error
+
+
+def test_a_pair_that_is_in_train_as_well_is_no_leak(mmalign, house, log):
+    both = log[log.duplicated(["user_id", "item_id"], keep=False)]
+    assert {"train", "test"} <= set(both["split"])
+    assert mmalign("evaluate", house.art).code == 0
+
+
+def test_a_config_file_of_fit_may_be_named_again(mmalign, house, tmp_path):
+    file = tmp_path / "other.yaml"
+    file.write_text("model: {name: ease}\nevaluation: {ks: [3]}\n")
+    found = json.loads(mmalign("evaluate", house.art, "--config", file, "--json").out)
+    assert found["ks"] == [3]
+    file.write_text("model: {nme: ease}\n")
+    assert "unknown key 'model.nme'" in mmalign("evaluate", house.art, "--config", file).error
+
+
+def test_a_model_that_knows_no_cold_items_has_no_cold_figures(mmalign, house, tmp_path):
+    art = tmp_path / "ease"
+    fitted = mmalign("fit", "--config", house.attributes, "--model.name", "ease", "--output", art)
+    assert "valid, cold: NDCG@20 -" in fitted.err
+    card = (art / "README.md").read_text()
+    assert "| valid, cold | - | - | - | - |" in card
+    assert json.loads((art / "config.json").read_text())["measured"]["valid, cold"] == {
+        name: None for name in ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+    }
+    assert np.isnan(Recommender.from_pretrained(art).measured["valid, cold"]["ndcg@20"])
+    found = json.loads(mmalign("evaluate", art, "--json").out)["slices"]
+    assert found["cold"]["counts"]["users"] > 0
+    assert set(found["cold"]["metrics"].values()) == {None}
+    assert all(value is not None for value in found["warm"]["metrics"].values())
+    shown = mmalign("evaluate", art).out
+    row = next(line for line in shown.splitlines() if "NDCG@20" in line)
+    assert row.split("│")[3].strip() == "-"

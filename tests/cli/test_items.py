@@ -9,7 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from mmalign.encoders.lazy import LazyEncoder
+from mmalign.encoders import presets, resolve
+from mmalign.encoders.presets import PackageConfig, PresetConfig
+from mmalign.encoders.runtime import file_sha256
 from mmalign.recommender import Recommender
 
 
@@ -81,13 +83,38 @@ def test_no_encoder_is_loaded_when_all_is_cached(mmalign, house, items, tmp_path
     assert shown.err.count(" 0 encoded") == 2
 
 
-def test_an_encoder_that_gives_another_length_than_was_said(rng):
-    class Short:
-        modality, dim, fingerprint, batch_size = "text", 3, "f", 8
+def test_the_hub_is_not_asked_for_an_encoder_that_is_here(
+    mmalign, house, new_items, tmp_path, monkeypatch
+):
+    # A preset with both: the hub, which comes first, and a package with the same weights.
+    folder = house.text_encoder
+    digest = file_sha256(folder / "model.safetensors")
+    site = tmp_path / "site"
+    shutil.copytree(folder, site / "weights_here")
+    (site / "weights_here" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(site))
+    package = PackageConfig("weights-here==1", "weights_here", "model.safetensors", digest)
+    preset = PresetConfig("transformers", "text", name="own", hub="some/model", package=package)
+    read = presets.read_preset
+    monkeypatch.setattr(
+        presets, "read_preset", lambda name: preset if name == "own" else read(name)
+    )
+    asked = []
 
-    lazy = LazyEncoder(Short, modality="text", dim=4, fingerprint="f", batch_size=8)
-    with pytest.raises(Exception, match="rows of length 3: use the one that gives 4"):
-        lazy.encode(["tea"])
+    def ask(_):
+        asked.append("hub")
+        raise resolve._AbsentError("no answer")
+
+    monkeypatch.setattr(resolve, "_from_hub", ask)
+    art = tmp_path / "art"
+    shown = mmalign(
+        *("fit", "--config", house.everything, "--encoders.text", "own", "--output", art),
+    )
+    assert shown.code == 0, shown.err
+    assert asked == ["hub"]
+    shown = mmalign("add-items", art, new_items, "--output", tmp_path / "added")
+    assert shown.code == 0, shown.err
+    assert asked == ["hub"]
 
 
 def test_adding_twice_is_one_line(mmalign, house, new_items, tmp_path):
@@ -198,3 +225,20 @@ def test_options_of_the_artefact_can_be_given_in_a_file(mmalign, house, new_item
     arguments = ["--config", tmp_path / "own.yaml", "--output", tmp_path / "added"]
     assert mmalign("add-items", house.art, new_items, *arguments).code == 0
     assert list((tmp_path / "own cache").iterdir())
+
+
+def test_an_item_that_is_known_is_refused_before_it_is_encoded(
+    mmalign, house, items, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mmalign.cli.items.encode", lambda *_, **__: pytest.fail("encoded"))
+    items.head(1).to_csv(tmp_path / "known.csv", index=False)
+    shown = mmalign("add-items", house.art, tmp_path / "known.csv", "--output", tmp_path / "new")
+    assert shown.code == 1
+    assert "1 new items are in the artefact already (got 'i0')" in shown.error
+
+
+def test_overrides_of_a_fitted_model_are_refused(mmalign, house, new_items, tmp_path):
+    arguments = ["--output", tmp_path / "new", "--model.name", "ease"]
+    shown = mmalign("add-items", house.art, new_items, *arguments)
+    assert shown.code == 2
+    assert "--model does nothing here" in shown.error

@@ -48,6 +48,11 @@ def test_usage_lists_every_command(mmalign):
         (["validate", "--data.pth", "x"], "unknown key 'data.pth': did you mean 'path'"),
         (["validate", "--encoder.text", "x"], "unknown key 'encoder': did you mean 'encoders'"),
         (["validate", "--seed"], "option --seed has no value"),
+        (["validate", "--seed", "-1"], "seed must be a number from 0"),
+        (["validate", "--data.path", ""], "data.path is empty"),
+        (["validate", "--cache", ""], "cache is empty"),
+        (["validate", "--trainer.max_epoch", "2"], "unknown key 'trainer.max_epoch': did you mea"),
+        (["fit", "--output"], "option --output has no value"),
         (["validate", "--config", "nowhere.yaml"], "config file not found (got 'nowhere.yaml')"),
         (["validate"], "data.path is not set"),
         (["evaluate"], "the following arguments are required: ART"),
@@ -114,15 +119,29 @@ def test_a_further_process_says_which_it_is_and_warns_of_nothing(mmalign, monkey
     assert mmalign("fit").err.splitlines()[-1] == "mmalign: error: no"
 
 
-def test_ranking_needs_neither_lightning_nor_transformers(house):
+def test_every_command_keeps_freed_memory(mmalign, house, monkeypatch):
+    told = []
+    monkeypatch.setattr(MODULE, "keep_freed_memory", lambda: told.append(True))
+    assert mmalign("--version").code == 0
+    assert told == []
+    assert mmalign("explain", house.art, "i1").code == 0
+    assert told == [True]
+
+
+def test_nothing_heavy_is_imported_to_rank_or_to_add_cached_items(house, items, tmp_path):
     """And a reader that has enough of the output, such as head, is no error."""
+    table = tmp_path / "again.csv"
+    items.head(20).assign(item_id=[f"again {n}" for n in range(20)]).to_csv(table, index=False)
+    add = ["add-items", house.art, table, "--data.path", house.shop, "--output", tmp_path / "added"]
     code = (
         "import contextlib, io, sys\n"
         "from mmalign.cli import main\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         f"    assert main(['evaluate', {str(house.art)!r}]) == 0\n"
         f"    assert main(['recommend', {str(house.art)!r}, '--split', 'test']) == 0\n"
-        "heavy = {'lightning', 'transformers', 'timm', 'open_clip', 'jsonargparse', 'datasets'}\n"
+        f"assert main({[str(word) for word in add]}) == 0\n"
+        "heavy = {'lightning', 'transformers', 'timm', 'open_clip', 'jsonargparse', 'datasets',\n"
+        "         'sklearn', 'torch_geometric', 'huggingface_hub.hf_api'}\n"
         "print(sorted(heavy & set(sys.modules)), flush=True)\n"
         f"sys.exit(main(['recommend', {str(house.art)!r}, '-k', '40', '--json']))\n"
     )
@@ -144,3 +163,27 @@ def test_the_module_runs_as_a_program():
     )
     assert ran.returncode == 2
     assert ran.stderr.startswith("mmalign: error: unknown command 'nonsense'")
+
+
+def test_an_option_without_value_is_seen_before_the_heavy_imports():
+    code = (
+        "import sys; from mmalign.cli.main import main; code = main(['fit', '--output']); "
+        "print(code, *sorted({'torch', 'lightning', 'pandas'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["2"]
+
+
+def test_the_package_is_a_program():
+    ran = subprocess.run(
+        [sys.executable, "-m", "mmalign", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"mmalign {__version__}\n"
+
+
+def test_trainer_keys_that_are_known_without_lightning_are_keys_of_its_trainer():
+    from mmalign.cli.setup import COMMON_TRAINER_KEYS
+    from mmalign.trainers.options import TRAINER_DEFAULTS, check_trainer
+
+    check_trainer(dict.fromkeys(COMMON_TRAINER_KEYS))
+    assert TRAINER_DEFAULTS.keys() <= COMMON_TRAINER_KEYS

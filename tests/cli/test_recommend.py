@@ -183,7 +183,7 @@ def test_a_table_for_people(mmalign, house):
 
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_overrides_stand_before_or_after_the_artefact(mmalign, house, shop, place):
-    overrides = ["--data.path", shop, "--seed=3"]
+    overrides = ["--data.path", shop, "--evaluation.ks=[3]"]
     arguments = [*overrides, house.art] if place == "before" else [house.art, *overrides]
     pd.read_csv(shop / "interactions.csv")[:0].to_csv(shop / "interactions.csv", index=False)
     shown = mmalign("recommend", *arguments, "--split", "test")
@@ -208,6 +208,12 @@ def test_overrides_stand_before_or_after_the_artefact(mmalign, house, shop, plac
         (["--output", "recs.xlsx"], 2, "cannot tell the format"),
         (["--users", "nowhere.csv"], 1, "no such file of ids"),
         (["--data.pth", "x"], 2, "did you mean 'path'"),
+        (["--data.path", "/nosuch"], 2, "--data does nothing here, the artefact is fitted"),
+        (["--split", "test", "--seed", "3"], 2, "--seed does nothing here"),
+        (["--users", "all", "u1"], 2, "--users all does not go with ids"),
+        (["--users", ""], 2, "an id is empty"),
+        (["--history", "i1", "--exclude-seen", "none"], 2, "--exclude-seen does not go with --his"),
+        (["--filter", "genre > 'tea'"], 2, "a text that is no date"),
         (["--splitt", "test"], 2, "unknown option '--splitt': did you mean '--split'"),
         (["stray", "words"], 2, "unexpected argument"),
     ],
@@ -217,3 +223,25 @@ def test_what_is_wrong_is_said_in_one_line(mmalign, house, arguments, code, mess
     assert shown.code == code
     assert message in shown.error
     assert shown.out == ""
+
+
+def test_several_filters_must_all_hold(mmalign, house, items):
+    both = ["--filter", "price < 30", "--filter", "genre == 'g1'"]
+    shown = mmalign("recommend", house.art, "--history", "i39", *both, "-k", 99, "--json")
+    found = {row["item_id"] for row in json.loads(shown.out)}
+    assert found == set(items["item_id"][(items["price"] < 30) & (items["genre"] == "g1")])
+
+
+@pytest.mark.parametrize(("option", "printed"), [([], ""), (["--json"], "[]\n")])
+def test_no_candidates_are_said(mmalign, house, option, printed):
+    shown = mmalign("recommend", house.art, "--users", "u1", "--filter", "price < 0", *option)
+    assert (shown.code, shown.out) == (0, printed)
+    assert shown.err == "note: no candidates\n"
+
+
+def test_rows_that_were_trained_on_are_not_ranked_for(mmalign, house, shop):
+    log = pd.read_csv(shop / "interactions.csv")
+    log.drop(columns="split").to_csv(shop / "interactions.csv", index=False)
+    shown = mmalign("recommend", house.art, "--split", "test", "--data.path", shop)
+    assert shown.code == 1
+    assert "pairs in test were trained on" in shown.error

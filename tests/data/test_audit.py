@@ -173,3 +173,26 @@ def test_pictures_in_memory_are_compared_too() -> None:
     found = audit(Catalog.from_pandas(items, None, config=DataConfig(image="image")))
     assert found.duplicates["images"] == 1
     assert found.coverage["image"] == 1
+
+
+def test_a_log_with_times_but_without_test_rows(tmp_path: Path) -> None:
+    found = audit(make(tmp_path, [row for row in ROWS if row[2] != "test"]))
+    assert found.leakage["test_before_train"] == 0
+    assert "there are no test rows: nothing can be measured on test" in found.warnings
+
+
+def test_a_date_that_cannot_be_read_does_not_count_as_there(tmp_path: Path) -> None:
+    items = pd.DataFrame(
+        {
+            "item_id": list("abcde"),
+            "date": ["1994-03-01", "soon", None, "1700000000", "5 May 2001"],
+        }
+    )
+    log = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "split": ["train"]})
+    config = DataConfig(attributes={"date": AttributeConfig("date")})
+    catalog = Catalog.from_pandas(items, log, config=config)
+    assert audit(catalog).coverage == {"date": 0.6}
+    assert catalog.attribute_values("date").isna().tolist() == [False, True, True, False, False]
+    assert catalog.notices == (
+        "attribute date is no date in 1 items, first item 'b' with 'soon': taken as missing",
+    )

@@ -76,7 +76,7 @@ def build(items: pd.DataFrame = ITEMS, log: pd.DataFrame = LOG, **config: Any) -
             ITEMS,
             LOG.assign(weight=[1e39, 1]),
             {},
-            "missing or infinite weight (got 'inf in row 0')",
+            "a weight above 1e+09 (got '1e+39 in row 0')",
         ),
         (ITEMS, LOG.assign(weight=["1", "two"]), {}, "has no number in row 1 (got 'two')"),
         (ITEMS, LOG.assign(weight=0), {}, "every interaction has weight 0"),
@@ -193,3 +193,13 @@ def test_times_are_seconds() -> None:
     ):
         log = build(log=LOG.assign(timestamp=times)).interactions
         assert log["timestamp"].tolist() == [60, 86400]
+
+
+def test_times_in_milliseconds_get_a_hint() -> None:
+    ms = build(ITEMS, LOG.assign(timestamp=[1_600_000_000_000, 1_600_000_001_000]))
+    assert "if they are milliseconds, divide them by 1,000" in "".join(ms.notices)
+    assert not build(ITEMS, LOG.assign(timestamp=[1_600_000_000, 1_600_000_001])).notices
+
+
+def test_a_large_weight_that_models_can_take_is_kept() -> None:
+    assert build(ITEMS, LOG.assign(weight=[1e9, 1])).matrix("train", "valid", "test").max() == 1e9

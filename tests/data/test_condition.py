@@ -80,3 +80,34 @@ def test_the_column_must_be_there_and_fit() -> None:
         Condition.parse("ratng > 1").mask(pd.DataFrame({"rating": [1]}))
     with pytest.raises(DataError, match=r"no number in row 0 \(got 'good'\)"):
         Condition.parse("rating > 1").mask(pd.DataFrame({"rating": ["good"]}))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["Comedy|Drama", "Dark Comedy", "Drama", None],
+        ["Drama | Comedy ", "Dark Comedy", "Drama", None],
+        [["Comedy", "Drama"], ["Dark Comedy"], ["Drama"], None],
+        [np.array(["Drama", "Comedy"]), np.array(["Dark Comedy"]), np.array([]), None],
+    ],
+    ids=["bars", "spaces", "lists", "arrays"],
+)
+def test_a_cell_of_several_values_is_equal_to_each(cells: list[object]) -> None:
+    frame = pd.DataFrame({"genres": pd.Series(cells, dtype=object)})
+    has = Condition.parse("genres == 'Comedy'").mask(frame, "items").tolist()
+    has_not = Condition.parse("genres != 'Comedy'").mask(frame, "items").tolist()
+    assert has == [True, False, False, False]
+    assert has_not == [False, True, True, False]
+
+
+def test_a_date_compares_with_dates_in_any_form() -> None:
+    days = ["2020-05-31", "2020-06-01", "2020-06-02T10:00:00", None]
+    later = Condition.parse("date > '2020-06-01'")
+    assert later.mask(pd.DataFrame({"date": days})).tolist() == [False, False, True, False]
+    stamps = pd.to_datetime(pd.Series(days), format="ISO8601")
+    assert later.mask(pd.DataFrame({"date": stamps})).tolist() == [False, False, True, False]
+    seconds = pd.DataFrame({"date": [1590969599.0, 1590969600.0, np.nan]})  # around that midnight
+    not_before = Condition.parse("date >= '2020-06-01'")
+    assert not_before.mask(seconds).tolist() == [False, True, False]
+    with pytest.raises(DataError, match="holds no time in row 0"):
+        later.mask(pd.DataFrame({"date": ["soon"]}))

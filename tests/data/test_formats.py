@@ -10,6 +10,7 @@ from mmalign.data import (
     AttributeConfig,
     Catalog,
     DataConfig,
+    audit,
     read_mmrec,
     read_mmrec_features,
     read_recbole,
@@ -73,6 +74,13 @@ def test_mmrec_features_for_a_catalogue_in_another_order(mmrec: Path) -> None:
     text = read_mmrec_features(mmrec, shuffled)["text"]
     assert text.values.tolist() == [[10, 11], [0, 0], [0, 0], [0, 1]]
     assert text.present.tolist() == [True, False, False, True]
+
+
+def test_a_catalogue_carries_the_features_of_its_mmrec_folder(mmrec: Path) -> None:
+    catalog = Catalog.from_folder(mmrec)
+    assert catalog.features["text"].values.tolist() == np.arange(24).reshape(12, 2).tolist()
+    assert catalog.features["image"].present.tolist() == [True] + [False] * 11
+    assert audit(catalog).coverage == {"text": 1.0, "image": 1 / 12}
 
 
 def test_mmrec_without_features(mmrec: Path) -> None:

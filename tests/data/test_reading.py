@@ -179,3 +179,43 @@ def test_pictures_beside_a_misspelt_items_file_are_no_imagefolder(tmp_path: Path
     write(tmp_path, items=ITEMS, interactions=LOG)
     with pytest.raises(DataError, match=r"no file itmes for .* did you mean 'items'"):
         read(tmp_path, items="itmes")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_another_separator_is_named(tmp_path: Path, separator: str) -> None:
+    write(tmp_path, "csv", interactions=LOG)
+    ITEMS.to_csv(tmp_path / "items.csv", index=False, sep=separator)
+    with pytest.raises(DataError, match="separate them by commas") as caught:
+        read(tmp_path)
+    assert f"are separated by {separator!r}" in str(caught.value)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "csv", interactions=LOG)
+    (tmp_path / "items.csv").write_text("item_id,title,title\n007,a,b\n")
+    with pytest.raises(DataError, match=r"two columns of the same name \(got 'title'\)"):
+        read(tmp_path)
+
+
+def test_columns_in_upper_case_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "csv", items=ITEMS.rename(columns={"item_id": "ITEM_ID"}), interactions=LOG)
+    with pytest.raises(DataError, match="no column 'item_id': did you mean 'ITEM_ID'"):
+        read(tmp_path)
+
+
+def test_a_folder_of_data_sets_is_no_folder_of_pictures(tmp_path: Path) -> None:
+    for place in ("shop/data/metadata.csv", "shop/data/images/cats/1.png"):
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("file_name\n1.png\n")
+    with pytest.raises(DataError, match="has no file items"):
+        read(tmp_path, interactions=None)
+
+
+def test_pictures_of_splits_and_classes_are_found(tmp_path: Path) -> None:
+    for place in ("train/cat/1.png", "test/dog/2.png"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).write_bytes(b"x")
+    catalog = read(tmp_path, interactions=None)
+    assert catalog.item_ids.tolist() == ["test/dog/2.png", "train/cat/1.png"]
+    assert catalog.items["label"].tolist() == ["dog", "cat"]

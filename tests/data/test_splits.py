@@ -239,3 +239,8 @@ def test_moments_must_be_readable_and_in_order() -> None:
 def test_shares_are_checked(split: Any) -> None:
     with pytest.raises(ConfigError, match="sum to less than 1"):
         split(frame([(0, 0, 1)]), valid=0.5, test=0.6)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.split\.seed must be 0 or more \(got -1\)"):
+        SplitConfig(seed=-1)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from mmalign.encoders import AttributeEncoder, AttributeSpec
 from mmalign.errors import ConfigError, EncoderError
@@ -22,6 +23,22 @@ def test_category_is_one_hot_over_the_fitted_labels():
     feature = encode(["red", "blue", None, "green", "red"], "category", rows=[0, 1, 2, 4])
     assert feature.values.tolist() == [[0, 1], [1, 0], [0, 0], [0, 0], [0, 1]]
     assert feature.present.tolist() == [True, True, False, False, True]
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), min_size=1, max_size=12),
+    st.integers(1, 12),
+)
+def test_labels_are_encoded_as_scikit_learn_does(rows, fitted):
+    encoder = AttributeEncoder({"a": "multi"}).fit(
+        {"a": rows[:fitted]}, np.arange(len(rows[:fitted]))
+    )
+    got = encoder.transform({"a": rows})["a"]
+    labels = sorted({label for row in rows[:fitted] for label in row})
+    known = [[label for label in row if label in labels] for row in rows]
+    expected = MultiLabelBinarizer(classes=labels).fit_transform(known)
+    np.testing.assert_array_equal(got.values if labels else got.values[:, :0], expected)
+    np.testing.assert_array_equal(got.present, expected.any(axis=1))
 
 
 def test_a_boolean_mask_selects_the_fitted_rows():

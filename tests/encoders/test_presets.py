@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import mmalign.configs
 import mmalign.encoders
 from mmalign.encoders import PresetConfig, available_presets, load_encoder, read_preset
+from mmalign.encoders.text import TextEncoder
 from mmalign.errors import ConfigError, EncoderError
 
 
@@ -93,7 +95,6 @@ def test_a_sentence_transformers_folder_describes_itself(tmp_path):
 
 
 def test_a_folder_saved_by_sentence_transformers_encodes_alike(bert_folder, tmp_path):
-    import numpy as np
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
@@ -135,6 +136,36 @@ def test_batch_size_is_a_choice_of_the_caller_and_no_part_of_the_fingerprint(ber
     assert one.fingerprint == two.fingerprint
     with pytest.raises(ConfigError, match="batch_size"):
         load_encoder(bert_folder, batch_size=0)
+
+
+def test_a_lazy_encoder_is_found_at_once_and_loaded_once_when_it_encodes(bert_folder, monkeypatch):
+    loads = []
+    load = TextEncoder.load.__func__
+
+    def counted(cls, *arguments):
+        loads.append(cls)
+        return load(cls, *arguments)
+
+    monkeypatch.setattr(TextEncoder, "load", classmethod(counted))
+    with pytest.raises(EncoderError, match="no such encoder preset"):
+        load_encoder("nowhere", lazy=True)
+    lazy = load_encoder(bert_folder, device="cpu", batch_size=3, lazy=True)
+    assert loads == []
+    eager = load_encoder(bert_folder, device="cpu")
+    assert (lazy.modality, lazy.fingerprint) == (eager.modality, eager.fingerprint)
+    assert (lazy.batch_size, len(loads)) == (3, 1)
+    np.testing.assert_array_equal(lazy.encode(["tea"]).values, eager.encode(["tea"]).values)
+    assert lazy.dim == eager.dim == lazy.encode(["cake"]).values.shape[1]
+    assert len(loads) == 2
+
+
+def test_a_lazy_encoder_that_is_damaged_says_so_when_it_is_loaded(bert_folder, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(bert_folder, folder)
+    (folder / "model.safetensors").write_bytes(b"words")
+    lazy = load_encoder(folder, lazy=True)
+    with pytest.raises(EncoderError, match="cannot load encoder 'damaged'"):
+        lazy.encode(["tea"])
 
 
 @pytest.mark.parametrize("damage", ["short", "empty", "words"])
@@ -188,7 +219,9 @@ def test_the_folder_refuses_to_be_imported_under_another_name(package):
 def test_importing_the_room_loads_no_heavy_library():
     code = (
         "import sys, mmalign.encoders as e; e.read_preset('minilm');"
-        "print([m for m in ('torch', 'transformers', 'open_clip', 'timm') if m in sys.modules])"
+        "e.AttributeEncoder({'a': 'multi'}).to_dict(); heavy = "
+        "('torch', 'transformers', 'open_clip', 'timm', 'sklearn', 'huggingface_hub');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -78,17 +79,26 @@ def test_the_hub_comes_before_the_package(preset, monkeypatch, tmp_path):
 
     def snapshot_download(repo, *, local_files_only, allow_patterns, **_):
         asked.append((local_files_only, allow_patterns))
-        if local_files_only:
-            raise FileNotFoundError
         return str(fill(tmp_path / "downloaded"))
 
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert resolve(preset).origin == "hub"
-    assert [local for local, _ in asked] == [True, False]
-    assert "model*.safetensors" in asked[1][1]
-    assert not any(pattern.endswith(".bin") for pattern in asked[1][1])
+    assert [local for local, _ in asked] == [False]
+    assert "model*.safetensors" in asked[0][1]
+    assert not any(pattern.endswith(".bin") for pattern in asked[0][1])
     assert resolve(preset, download=False).origin.startswith("package")
+
+
+def test_what_is_not_cached_is_found_out_without_the_hub_client(preset):
+    code = (
+        "import sys; from mmalign.encoders import read_preset; from mmalign.encoders.resolve "
+        "import resolve; resolve(read_preset('minilm'), download=False);"
+        "print('huggingface_hub._snapshot_download' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
 
 
 def test_an_incomplete_cache_is_passed_over(preset):

@@ -351,3 +351,20 @@ def test_published_figures_on_movies(fixed_scores):
             allowed = allowed - part.exclude.getnnz(axis=1)
         noise = values.std() / np.sqrt(len(values))
         assert abs(values.mean() - np.mean(20 / allowed)) < 3 * noise
+
+
+def test_a_scorer_that_does_not_serve_cold_items_has_no_cold_figures(log, fixed_scores):
+    serving = evaluate(fixed_scores(ITEM_SCORES), log, "test", ks=(1, 2))
+    scorer = fixed_scores(ITEM_SCORES)
+    object.__setattr__(scorer, "serves_cold", False)
+    found = evaluate(scorer, log, "test", ks=(1, 2))
+    cold = found.slices["cold"]
+    assert cold.counts == serving.slices["cold"].counts
+    assert cold.metrics.keys() == serving.slices["cold"].metrics.keys()
+    assert all(math.isnan(value) for value in cold.metrics.values())
+    assert all(np.isnan(values).all() for values in cold.per_user.values())
+    assert all(math.isnan(bucket.recall) for bucket in cold.buckets.values())
+    for name in ("warm", "all"):
+        assert found.metrics[name] == serving.metrics[name]
+    assert math.isnan(found.harmonic_mean("ndcg@2"))
+    json.dumps(found.to_dict(), allow_nan=False)

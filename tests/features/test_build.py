@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from mmalign.encoders import AttributeEncoder
 from mmalign.encoders.image import ImageEncoder
 from mmalign.errors import DataError
 from mmalign.features import build_features
+from mmalign.features.build import BuildReport, Problem
+from mmalign.interfaces import Feature
 
 CONFIG = DataConfig(
     text=("title",),
@@ -90,11 +93,11 @@ def test_all_modalities_counts_and_problems(catalog, hash_encoder, image_encoder
         "image": (1, 0, 1, 2),
         "year": (3, 0, 1, 0),
         "price": (2, 0, 2, 0),  # the catalogue itself takes infinity for missing
-        "released": (2, 0, 1, 1),
+        "released": (2, 0, 2, 0),  # and so it does a date that cannot be read
         "tags": (2, 0, 2, 0),
     }
     found = {(p.modality, p.item_id): p.reason for p in report.problems}
-    assert set(found) == {("image", "b"), ("image", "c"), ("released", "c")}
+    assert set(found) == {("image", "b"), ("image", "c")}
     assert "file not found" in found["image", "c"]
     lines = report.lines()
     assert lines[0].startswith("text: 3 encoded in")
@@ -146,3 +149,20 @@ def test_an_encoder_of_another_modality_is_refused(catalog, hash_encoder, tmp_pa
         build_features(catalog, {"image": hash_encoder("text")}, None, tmp_path, False)
     with pytest.raises(DataError, match="modality 'audio'"):
         build_features(catalog, {"audio": hash_encoder("audio")}, None, tmp_path, False)
+
+
+def test_a_terminal_is_told_of_the_first_ten_problems():
+    problems = tuple(Problem("image", f"i{n}", "file not found") for n in range(12))
+    lines = BuildReport({}, problems, ()).lines()
+    assert lines[0] == "image of item i0: file not found"
+    assert lines[9:] == ["image of item i9: file not found", "and 2 more items like these"]
+    assert len(BuildReport({}, problems[:10], ()).lines()) == 10
+
+
+def test_content_that_came_encoded_is_taken_as_it_is(catalog, hash_encoder, tmp_path):
+    given = Feature(np.eye(4, dtype=np.float32), np.array([True, True, True, False]))
+    catalog = replace(catalog, features={"image": given})
+    features, report = build_features(catalog, {"text": hash_encoder()}, None, tmp_path, False)
+    assert features["image"] is given
+    assert features["text"].present.sum() == 3
+    assert report.notices == ("image: came encoded, for 75.0% of the items",)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from mmalign.errors import DataError
-from mmalign.features import cache as module
+from mmalign.features import shelf as module
 from mmalign.features.cache import FeatureCache
+from mmalign.features.shards import write_shard
 
 TEXTS = ["tea", None, "a red cup", "cake", "tea", "broken one", "blue"]
 
@@ -115,14 +116,12 @@ def test_texts_go_from_long_to_short(tmp_path, hash_encoder):
 
 
 def test_progress_adds_up(tmp_path, hash_encoder):
-    totals, steps = [], []
+    steps: list[int] = []
     FeatureCache(tmp_path).encode(
         hash_encoder(),
         [f"text {i}" for i in range(19)],
-        on_start=totals.append,
         on_advance=steps.append,
     )
-    assert totals == [19]
     assert sum(steps) == 19
     assert len(steps) == 3
 
@@ -214,6 +213,7 @@ spec = importlib.util.spec_from_file_location("helper", sys.argv[1])
 helper = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(helper)
 from mmalign.features.cache import FeatureCache
+from mmalign.features.shards import write_shard
 
 class Slow(helper.HashEncoder):
     def encode(self, values):
@@ -253,3 +253,43 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(tmp_path, hash_encoder):
     np.testing.assert_array_equal(run.feature.values, whole.feature.values)
     np.testing.assert_array_equal(run.feature.present, whole.feature.present)
     assert len(shards(tmp_path / "cache")) == 100
+
+
+def test_an_encoder_is_asked_for_its_width_only_when_it_has_work(tmp_path, hash_encoder):
+    FeatureCache(tmp_path).encode(hash_encoder(), ["tea", "cake"])
+
+    class Unloaded:
+        modality, fingerprint, batch_size = "text", "f1", 2
+
+    run = FeatureCache(tmp_path).encode(Unloaded(), ["cake", None])
+    assert (run.cached, run.absent, run.feature.values.shape) == (1, 1, (2, 4))
+    with pytest.raises(AttributeError, match="dim"):
+        FeatureCache(tmp_path).encode(Unloaded(), ["new"])
+
+
+def test_a_width_that_cannot_be_is_refused_before_anything_is_encoded(tmp_path, hash_encoder):
+    FeatureCache(tmp_path).encode(hash_encoder(), ["tea"])
+    wide = hash_encoder()
+    wide.dim = 5
+    with pytest.raises(DataError, match=r"must have length 5 \(got '4 in .*delete this folder"):
+        FeatureCache(tmp_path).encode(wide, ["new"])
+    assert wide.encoded == []
+
+
+def test_a_shard_of_another_width_than_the_others_is_dropped(tmp_path, hash_encoder):
+    FeatureCache(tmp_path).encode(hash_encoder(), ["tea"])
+    first = shards(tmp_path)[0]
+    first.rename(first.with_name("0.safetensors"))
+    other = write_shard(first.parent, [b"k" * 32], np.ones((1, 9), np.float32))
+    run = FeatureCache(tmp_path).encode(hash_encoder(), ["tea"])
+    assert run.cached == 1
+    assert [other.name in notice for notice in run.notices] == [True]
+    assert not other.exists()
+
+
+def test_what_two_lookups_miss_is_encoded_once(tmp_path, hash_encoder):
+    encoder = hash_encoder()
+    shelf = FeatureCache(tmp_path).open(encoder)
+    one, two = shelf.look_up(["tea", "cake"]), shelf.look_up(["cake", "cup"])
+    assert (shelf.fill(one).encoded, shelf.fill(two).encoded) == (2, 1)
+    assert sorted(encoder.encoded) == ["cake", "cup", "tea"]

@@ -7,8 +7,10 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from mmalign.config import from_dict
+from mmalign.errors import ConfigError
 from mmalign.graph.propagation import LAYERS, SparseOperator
-from mmalign.models import Aligned, TrainData
+from mmalign.models import Aligned, ModelConfig, TrainData
 from mmalign.models.aligned import AlignedConfig
 
 COLD, WARM = np.arange(10, 14), np.arange(10)
@@ -78,3 +80,52 @@ def test_freezing_reads_no_dropout(shop: TrainData) -> None:
     before = model.item_vectors().copy()
     model.network.train()
     np.testing.assert_array_equal(model.freeze(shop).item_vectors(), before)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "interval", "wrong", "right"),
+    [
+        *(
+            (name, "[1, inf)", [0, -4], [1])
+            for name in ("embedding_dim", "hidden_dim", "fused_dim", "num_layers", "batch_size")
+        ),
+        ("negatives", "[0, inf)", [-5], [0, 1]),
+        *(
+            (name, "[0, inf)", [-1.0, NAN, INF], [0.0, 3.0])
+            for name in (
+                *("content_weight", "alignment_weight", "distillation_weight"),
+                "weight_decay",
+            )
+        ),
+        ("learning_rate", "(0, inf)", [-1.0, 0.0, NAN, INF], [1e-9]),
+        *(
+            (name, "[0, 1)", [-1.0, 1.0, 1.5, NAN], [0.0, 0.99])
+            for name in ("content_dropout", "modality_dropout", "cold_share")
+        ),
+        ("id_dropout", "[0, 1]", [-1.0, 1.1, NAN], [0.0, 1.0]),
+        ("supervision", "(0, 1)", [0.0, -1.0, 1.0, NAN], [0.01, 0.99]),
+        ("temperature", "[0.01, 1]", [0.0, -1.0, 1.5, NAN], [0.01, 1.0]),
+    ],
+)
+def test_a_setting_out_of_its_range_is_named_with_the_range(
+    name: str, interval: str, wrong: list[float], right: list[float]
+) -> None:
+    for value in wrong:
+        with pytest.raises(ConfigError) as caught:
+            from_dict(ModelConfig, {"aligned": {name: value}}, where="model")
+        said = f"model.aligned.{name} must be in {interval} (got {value!r})"
+        assert str(caught.value) == f"{said}: see the default"
+    for value in right:
+        assert getattr(AlignedConfig(**{name: value}), name) == value  # type: ignore[arg-type]
+
+
+NUMBERS = [name for name, value in vars(AlignedConfig()).items() if type(value) in (int, float)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_a_range(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        AlignedConfig(**{name: -1})  # type: ignore[arg-type]

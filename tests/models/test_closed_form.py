@@ -123,7 +123,7 @@ def test_ridge_equals_scikit_learn_on_concatenated_features(shop: TrainData) -> 
 
 
 def test_collective_ease_reads_content_features_as_further_users(shop: TrainData) -> None:
-    config = CollectiveConfig(l2=20.0, content_weight=3.0)
+    config = CollectiveConfig(l2=20.0, content_weight=3.0, appeal=1.0)
     model = KernelRidge(config).fit(shop)
     z = model.content[WARM].astype(np.float64)
     stacked = np.vstack([shop.matrix.toarray()[:, :10], np.sqrt(3.0) * z.T])
@@ -164,3 +164,16 @@ def test_a_penalty_must_be_positive(value: float) -> None:
         ease_weights(sp.csr_matrix(np.eye(2)), value)
     with pytest.raises(ConfigError, match="regularization must be positive"):
         KernelRidgeConfig(regularization=value)
+
+
+def test_appeal_weighs_what_the_average_user_is_expected_to_think(shop: TrainData) -> None:
+    plain = KernelRidge(KernelRidgeConfig(appeal=1.0)).fit(shop)
+    more = KernelRidge(KernelRidgeConfig(appeal=2.0)).fit(shop)
+    before, after = plain.score(shop.matrix, COLD), more.score(shop.matrix, COLD)
+    warm = plain.score(shop.matrix, WARM)
+    spread = warm.std(axis=1, keepdims=True)
+    active = spread[:, 0] > 0
+    # The mean over users of plain ridge, each in units of the user's own spread.
+    deviation = (before - warm.mean(axis=1, keepdims=True))[active] / spread[active]
+    np.testing.assert_allclose(after - before, spread * deviation.mean(axis=0), atol=2e-5)
+    np.testing.assert_array_equal(more.score(shop.matrix, WARM), warm)

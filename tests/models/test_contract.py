@@ -17,6 +17,7 @@ from mmalign.models import MODELS, Model, ModelConfig, TrainData, build_model
 
 EVERYTHING = np.arange(14)
 SMALL = {"embedding_dim": 8, "hidden_dim": 16, "fused_dim": 6}
+NARROW = {"embedding_dim": 8}
 
 
 class ModelContract:
@@ -220,6 +221,94 @@ class TestItemKNN(ModelContract):
 class TestContentKNN(ModelContract):
     name = "content_knn"
     settings: ClassVar[dict[str, Any]] = {"neighbours": 3}
+
+
+class TestContentKNNOfThreeHops(ModelContract):
+    name = "content_knn"
+    settings: ClassVar[dict[str, Any]] = {"neighbours": 3, "hops": 3}
+
+
+class TestContentMean(ModelContract):
+    name = "content_mean"
+
+
+class TestEaseKNN(ModelContract):
+    name = "ease_knn"
+    settings: ClassVar[dict[str, Any]] = {"neighbours": 3}
+
+
+class TestL3AE(ModelContract):
+    name = "l3ae"
+
+
+class TestSLIM(ModelContract):
+    name = "slim"
+    settings: ClassVar[dict[str, Any]] = {"l1": 0.5, "l2": 2.0}
+
+
+class TestIALS(ModelContract):
+    name = "ials"
+    settings: ClassVar[dict[str, Any]] = NARROW | {"l2": 1.0}
+
+
+class TestBPR(ModelContract):
+    name = "bpr"
+    settings: ClassVar[dict[str, Any]] = NARROW | {"epochs": 5}
+
+
+class TestLightGCN(ModelContract):
+    name = "lightgcn"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestVBPR(ModelContract):
+    name = "vbpr"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestAlphaRec(ModelContract):
+    name = "alpharec"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestDropoutNet(ModelContract):
+    name = "dropoutnet"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestCLCRec(ModelContract):
+    name = "clcrec"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestGAR(ModelContract):
+    name = "gar"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestALDI(ModelContract):
+    name = "aldi"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestFreedom(ModelContract):
+    name = "freedom"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestBM3(ModelContract):
+    name = "bm3"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestMGCN(ModelContract):
+    name = "mgcn"
+    settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestPGL(ModelContract):
+    name = "pgl"
+    settings: ClassVar[dict[str, Any]] = NARROW
 
 
 class TestPopularity(ModelContract):

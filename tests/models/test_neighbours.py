@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from mmalign.errors import ConfigError
 from mmalign.models import TrainData
@@ -40,20 +41,48 @@ def test_item_knn_reads_who_took_it_and_not_how_often(shop: TrainData) -> None:
     np.testing.assert_array_equal(often.data, np.full(often.nnz, 7))
 
 
-def test_content_knn_by_loops(shop: TrainData) -> None:
-    z = ContentKernel(KernelConfig()).fit(shop.features, shop.warm).transform(shop.features)
-    expected = np.zeros((30, 14))
+def content_weights_by_loops(data: TrainData, neighbours: int) -> NDArray[np.float64]:
+    """Row i: the normalised cosines of i's nearest warm items."""
+    z = ContentKernel(KernelConfig()).fit(data.features, data.warm).transform(data.features)
+    weights = np.zeros((14, 14))
     for item in range(13):
         cosine = {
             other: float(z[item] @ z[other] / np.linalg.norm(z[item]) / np.linalg.norm(z[other]))
             for other in range(10)
             if other != item
         }
-        best = [o for o in sorted(cosine, key=lambda o: -cosine[o])[:3] if cosine[o] > 0]
-        for user, row in enumerate(shop.matrix):
-            expected[user, item] = sum(cosine[o] for o in best if o in set(row.indices.tolist()))
-    model = ContentKNN(ContentKNNConfig(neighbours=3)).fit(shop)
+        for other in sorted(cosine, key=lambda o: -cosine[o])[:neighbours]:
+            weights[item, other] = max(cosine[other], 0)
+    sums = weights.sum(axis=1)
+    for item, other in np.argwhere(weights):
+        weights[item, other] /= np.sqrt(sums[item]) * np.sqrt(sums[other])
+    return weights
+
+
+@pytest.mark.parametrize("hops", [1, 2, 3])
+def test_content_knn_by_loops(shop: TrainData, hops: int) -> None:
+    step = content_weights_by_loops(shop, 3)
+    expected = np.zeros((30, 14))
+    for user, row in enumerate(shop.matrix):
+        for item in range(14):
+            paths = {item: 1.0}  # walk back from the item, a hop at a time
+            for _ in range(hops):
+                reached: dict[int, float] = {}
+                for at, weight in paths.items():
+                    for other in range(14):
+                        reached[other] = reached.get(other, 0) + weight * step[at, other]
+                paths = reached
+                expected[user, item] += sum(paths[o] for o in row.indices.tolist())
+    model = ContentKNN(ContentKNNConfig(neighbours=3, hops=hops)).fit(shop)
     np.testing.assert_allclose(model.score(shop.matrix, EVERYTHING), expected, atol=1e-5)
+
+
+def test_more_hops_reach_further(shop: TrainData) -> None:
+    near, far = (
+        (ContentKNN(ContentKNNConfig(1, hops)).fit(shop).score(shop.matrix, EVERYTHING) > 0).mean()
+        for hops in (1, 3)
+    )
+    assert far > near > 0
 
 
 def test_an_item_without_content_is_nobodys_neighbour(shop: TrainData) -> None:
@@ -78,6 +107,8 @@ def test_impossible_settings() -> None:
     for config in (ItemKNNConfig, ContentKNNConfig):
         with pytest.raises(ConfigError, match="neighbours"):
             config(neighbours=0)
+    with pytest.raises(ConfigError, match="hops must be at least 1"):
+        ContentKNNConfig(hops=0)
     with pytest.raises(ConfigError, match="shrinkage"):
         ItemKNNConfig(shrinkage=-1.0)
 

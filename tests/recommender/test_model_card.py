@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -32,14 +33,14 @@ def test_front_matter_and_settings_are_yaml(make: Make, name: str) -> None:
 def test_the_measured_table(recommender: Recommender) -> None:
     recommender.measured = {
         "valid, warm": {"ndcg@20": 0.12345, "recall@20": 0.5},
-        "valid, cold": {"ndcg@20": 1.0, "coverage": 0.75},
+        "valid, cold": {"ndcg@20": math.nan, "coverage": 0.75},
     }
     table = model_card.render(recommender).split("## Measured\n\n")[1].split("\n\n")[0]
     assert table.splitlines() == [
         "| slice | ndcg@20 | recall@20 | coverage |",
         "| --- | ---: | ---: | ---: |",
         "| valid, warm | 0.1235 | 0.5000 |  |",
-        "| valid, cold | 1.0000 |  | 0.7500 |",
+        "| valid, cold | - |  | 0.7500 |",
     ]
 
 

@@ -456,3 +456,45 @@ def test_measured_values_become_plain_numbers(make: Make, tmp_path: Path) -> Non
     loaded = Recommender.from_pretrained(tmp_path / "art")
     assert loaded.measured == {"valid": {"ndcg@20": 0.5}}
     assert list(loaded.seen) == ["train"]
+
+
+@pytest.mark.parametrize("k", [2.5, "3", None])
+def test_k_must_be_a_whole_number(recommender: Recommender, k: object) -> None:
+    for ask in (
+        lambda: recommender.recommend(["u01"], k=k),
+        lambda: recommender.fold_in(["i01"], k=k),
+        lambda: recommender.audience(["i01"], k=k),
+        lambda: recommender.similar_items("i01", k=k),
+        lambda: recommender.explain("i01", k=k),
+    ):
+        with pytest.raises(ConfigError, match="k must be a whole number"):
+            ask()
+    assert len(recommender.recommend(["u01"], k=np.int64(3))) == 3
+
+
+def test_one_text_is_no_list_of_ids(recommender: Recommender) -> None:
+    with pytest.raises(ConfigError, match=r"history must be a list of ids \(got 'i01'\)"):
+        recommender.fold_in("i01")
+    with pytest.raises(ConfigError, match=r"history must be a list of ids \(got 'i02'\)"):
+        recommender.explain("i01", history="i02")
+
+
+def test_several_filters_must_all_hold(recommender: Recommender) -> None:
+    filters = ["price < 9", lambda items: items["kind"] == "tea"]
+    found = recommender.recommend(["u01"], k=99, exclude_seen=(), filter=filters)
+    assert set(found["item_id"]) == {"i00", "i02", "i04", "i06", "i08"}
+
+
+def test_an_audience_of_an_item_that_nothing_is_known_of_is_warned_of(make: Make) -> None:
+    recommender = make("kernel_ridge")
+    recommender.add_items(
+        pd.DataFrame({"item_id": ["text only", "blank"]}),
+        {"text": Feature(np.ones((2, 6), np.float32) * [[1], [0]], np.array([True, False]))},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recommender.audience(["i01", "text only"])
+    with pytest.warns(UserWarning, match="1 items have neither a train row nor content.*'blank'"):
+        recommender.audience(["i01", "text only", "blank"])
+    with pytest.warns(UserWarning, match="1 items have neither.*'i13'"):
+        make("ease").audience(["i01", "i13"])

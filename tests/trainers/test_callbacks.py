@@ -29,6 +29,20 @@ def test_a_log_file_gets_a_line_per_validation_and_no_more(shop, capsys):
     assert lines[2].startswith("best valid/ndcg@20 0.")
 
 
+def test_the_last_epoch_is_said_whatever_its_number(shop, capsys):
+    shop.train(progress=True, max_epochs=3, check_val_every_n_epoch=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["epoch 2/3", "epoch 3/3"]
+    assert all("harmonic" in line for line in lines[:-1])
+
+
+def test_an_end_before_any_validation_is_said(shop, capsys):
+    shop.train(progress=True, max_time={"milliseconds": 1}, check_val_every_n_epoch=10)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "training ended before any validation: the last weights stay"
+    )
+
+
 def test_the_reason_to_stop_early_is_said(shop, capsys):
     from mmalign.experiment import TrainingConfig
 

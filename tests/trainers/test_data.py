@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmalign.models.base import TrainData
-from mmalign.trainers.data import UserDataModule
+from mmalign.trainers.data import InteractionDataModule, UserDataModule
 
 
 def batches(count, size=4, seed=0, epoch=0, process=0, processes=1, silent=()):
@@ -66,3 +66,27 @@ def test_validation_is_one_step(rng):
 def test_without_a_trainer_there_is_one_process():
     module = UserDataModule(TrainData(sp.csr_matrix(np.eye(3)), {}), batch_size=2, seed=0)
     assert sum(len(batch) for batch in module.train_dataloader()) == pytest.approx(3)
+
+
+def interactions(process=0, processes=1, epoch=0):
+    """Pairs of one process; the items 1 and 4 are cold, so warm ones count from 0 to 2."""
+    dense = np.array([[2, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 0, 0, 3, 0]], np.float32)
+    module = InteractionDataModule(TrainData(sp.csr_matrix(dense), {}), batch_size=2, seed=3)
+    module.trainer = SimpleNamespace(world_size=processes, global_rank=process)
+    loader = module.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [batch.tolist() for batch in loader]
+
+
+def test_interactions_come_once_per_epoch_with_items_counted_among_the_warm():
+    pairs = [tuple(pair) for batch in interactions() for pair in batch]
+    assert sorted(pairs) == [(0, 0), (0, 1), (2, 0), (2, 2)]
+    halves = [interactions(process, 2) for process in (0, 1)]
+    assert [len(half) for half in halves] == [1, 1]
+    assert sorted(tuple(p) for half in halves for batch in half for p in batch) == sorted(pairs)
+
+
+def test_the_order_of_interactions_is_a_function_of_the_epoch():
+    orders = [interactions(epoch=epoch) for epoch in range(6)]
+    assert orders == [interactions(epoch=epoch) for epoch in range(6)]
+    assert any(order != orders[0] for order in orders)

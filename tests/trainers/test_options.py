@@ -96,7 +96,13 @@ def test_lightnings_own_default_can_be_asked_for_where_ours_is_another(name, lig
         (["--model.name", "eas"], r"did you mean 'ease'"),
         (["--model.aligned.layer", "lightgc"], r"did you mean 'lightgcn'"),
         (["--trainer.max_epoch", "5"], r"unknown key 'trainer\.max_epoch': did you mean 'max_ep"),
-        (["--trainer.callbacks", "x"], r"unknown key 'trainer\.callbacks'"),
+        (["--trainer.callbacks", "[]"], r"trainer\.callbacks is set by mmalign itself"),
+        (["--trainer.logger", "false"], r"trainer\.logger is set by mmalign itself"),
+        (["--trainer.self", "1"], r"unknown key 'trainer\.self'"),
+        (["--trainer.barebones", "true"], r"trainer\.barebones takes away the checkpoints"),
+        (["--trainer.overfit_batches", "1"], r"trainer\.overfit_batches .*limit_train_batches"),
+        (["--trainer.precision", "64"], r"trainer\.precision must be 32 or mixed.*\(got 64\)"),
+        (["--trainer.precision", "bf16-true"], r"trainer\.precision must be 32 or mixed"),
         (["--trainer.max_epochs", "many"], r"trainer\.max_epochs .*'many'.*int"),
         (["--trainer.max_epochs", "5.5"], r"trainer\.max_epochs .*5\.5"),
         (["--trainer", "5"], r"trainer must be a mapping"),
@@ -148,6 +154,18 @@ def test_help_has_an_example_and_the_trainers_options(flag, capsys):
     assert "example: mmalign fit --config" in shown
     for option in ("--trainer.max_epochs", "--model.name", "--data.path", "--print_config"):
         assert option in shown
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"barebones": False, "overfit_batches": 0.0, "precision": None},
+        {"precision": 32},
+        {"precision": "bf16-mixed"},
+    ],
+)
+def test_what_no_network_minds_is_let_through(options):
+    check_trainer(options)
 
 
 def test_every_default_is_an_option_of_the_trainer():

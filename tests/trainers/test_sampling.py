@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmalign.trainers.sampling import hold_out, sample_negatives
+from mmalign.trainers.sampling import UnseenItems, hold_out, sample_negatives
 
 
 @st.composite
@@ -82,3 +82,24 @@ def test_negatives_know_what_is_positive(seed):
     for row, user in enumerate(drawn.users):
         for column, item in enumerate(drawn.items):
             assert drawn.is_positive[row, column] == liked[user, item]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_unseen_items_are_none_that_the_user_took(seed, count):
+    rng = np.random.default_rng(seed)
+    matrix = sp.csr_matrix((rng.random((6, 7)) < rng.random()).astype(np.float32))
+    taken = matrix.toarray() > 0
+    users = rng.integers(6, size=11)
+    items = UnseenItems(matrix).draw(users, count, rng)
+    assert items.shape == (11, count)
+    assert ((items >= 0) & (items < 7)).all()
+    has_any = ~taken.all(axis=1)[users]
+    assert not taken[users[:, None], items][has_any].any()
+
+
+def test_each_unseen_item_is_as_likely_as_another(rng):
+    matrix = sp.csr_matrix(np.array([[1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]], np.float32))
+    items = UnseenItems(matrix).draw(np.array([0, 1]), 30_000, rng)
+    for row, expected in enumerate([[0, 1 / 3, 0, 0, 1 / 3, 1 / 3], [1 / 6] * 6]):
+        share = np.bincount(items[row], minlength=6) / 30_000
+        np.testing.assert_allclose(share, expected, atol=0.015)

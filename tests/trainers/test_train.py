@@ -11,8 +11,10 @@ import torch
 
 from mmalign.errors import ConfigError, TrainingError
 from mmalign.experiment import TrainingConfig
-from mmalign.models import TrainData
+from mmalign.graph.propagation import LAYERS
+from mmalign.models import Aligned, TrainData
 from mmalign.trainers.module import AlignedModule
+from mmalign.trainers.options import TRAINER_DEFAULTS
 
 
 def same_weights(left, right):
@@ -128,22 +130,34 @@ def test_logs_and_diagnostics_are_written(shop):
     assert list((run.folder / "tensorboard" / "version_0").glob("events.*"))
 
 
-@pytest.mark.parametrize("step", [7, 9])  # inside the third epoch, and at the start of the fourth
-def test_interrupted_and_resumed_is_as_if_never_interrupted(shop, monkeypatch, step):
-    unbroken = shop.train(max_epochs=6, folder="unbroken")
+@pytest.mark.parametrize(
+    ("step", "every"),
+    [
+        (7, 1),  # inside the third epoch
+        (9, 1),  # at the start of the fourth
+        (7, 4),  # the last that is saved was not validated
+        (16, 4),  # only the last epoch is left, and it is no fourth one
+    ],
+)
+def test_interrupted_and_resumed_is_as_if_never_interrupted(shop, monkeypatch, step, every):
+    epochs = {"max_epochs": 6, "check_val_every_n_epoch": every}
+    unbroken = shop.train(**epochs, folder="unbroken")
     with monkeypatch.context() as patch:
         interrupt(patch, step)
         with pytest.raises(
             TrainingError, match=r"interrupted: go on with --ckpt_path .*last\.ckpt"
         ):
-            shop.train(max_epochs=6, folder="broken")
+            shop.train(**epochs, folder="broken")
     last = shop.folder / "broken" / "checkpoints" / "last.ckpt"
-    resumed = shop.train(max_epochs=6, folder="broken", resume=str(last))
+    resumed = shop.train(**epochs, folder="broken", resume=str(last))
     assert same_weights(
         unbroken.checkpoint("last")["state_dict"], resumed.checkpoint("last")["state_dict"]
     )
     assert same_weights(unbroken.model.network.state_dict(), resumed.model.network.state_dict())
     assert unbroken.curve == resumed.curve
+    assert [p.epoch for p in resumed.curve if p.name == "valid/ndcg@20"] == (
+        [0, 1, 2, 3, 4, 5] if every == 1 else [3, 5]
+    )
     np.testing.assert_array_equal(unbroken.model.vectors, resumed.model.vectors)
 
 
@@ -188,11 +202,54 @@ def test_a_damaged_checkpoint_is_one_line(shop):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_model_is_one_line(shop):
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"model": {"learning_rate": 0.5}}, r"with model\.aligned\.learning_rate 0\.001 \(got"),
+        ({"model": {"embedding_dim": 8}}, r"model\.aligned\.embedding_dim"),
+        (
+            {"model": {"layer": "gat", "num_layers": 1}},
+            r"aligned\.layer lightgcn, model\.aligned\.num_layers 2 ",
+        ),
+        ({"seed": 3}, r"was trained with seed 0 \(got '.*last\.ckpt'\): resume with"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_names_them(shop, changed, named):
     run = shop.train(max_epochs=1)
     path = str(run.folder / "checkpoints" / "last.ckpt")
-    with pytest.raises(TrainingError, match="not one of this model"):
-        shop.train(resume=path, model={"embedding_dim": 8})
+    with pytest.raises(TrainingError, match=named) as caught:
+        shop.train(max_epochs=2, resume=path, **changed)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_checkpoint_of_other_rows_says_which(shop, log, make_catalog, split):
+    run = shop.train(max_epochs=1)
+    shop.catalog = make_catalog(log.drop(log.index[log["split"] == split][0]))
+    path = str(run.folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(TrainingError, match=rf"was trained with other {split} rows \(got"):
+        shop.train(max_epochs=2, resume=path)
+
+
+def test_the_order_of_the_log_is_no_other_split(shop, log, make_catalog):
+    run = shop.train(max_epochs=1)
+    shop.catalog = make_catalog(log.iloc[::-1])
+    path = str(run.folder / "checkpoints" / "last.ckpt")
+    assert len(shop.train(max_epochs=2, resume=path).values("train/loss")) == 2
+
+
+def test_a_checkpoint_of_other_content_is_one_line(shop):
+    run = shop.train(max_epochs=1)
+    path = run.folder / "checkpoints" / "last.ckpt"
+    features = shop.features
+    shop.features = {"group": features["group"]}
+    with pytest.raises(TrainingError, match="not one of this model on this data"):
+        shop.train(resume=str(path))
+    shop.features = features
+    stored = torch.load(path, weights_only=True)
+    torch.save({k: v for k, v in stored.items() if k != "mmalign"}, path)
+    with pytest.raises(TrainingError, match="not one of this model on this data"):
+        shop.train(resume=str(path))
 
 
 class Bomb:
@@ -237,7 +294,8 @@ def test_an_unknown_metric_to_monitor_is_named_before_training(shop, log, make_c
     ("options", "message"),
     [
         ({"max_epoch": 3}, "did you mean 'max_epochs'"),
-        ({"logger": True}, "unknown key 'trainer.logger'"),
+        ({"logger": True}, "trainer.logger is set by mmalign itself"),
+        ({"limit_val_batches": 0.5}, "limit_val_batches"),
         ({"accelerator": "abacus"}, "abacus"),
         ({"devices": 0}, "lightning cannot train like this"),
     ],
@@ -258,6 +316,75 @@ def test_a_later_run_replaces_the_checkpoints_of_an_earlier_one(shop, monkeypatc
         "last.ckpt",
     ]
     assert run.checkpoint("best")["epoch"] == 2
+
+
+def test_a_training_shorter_than_the_validations_apart_is_validated_at_its_end(shop):
+    assert TRAINER_DEFAULTS["check_val_every_n_epoch"] > 3
+    run = shop.train(max_epochs=3, check_val_every_n_epoch=None)
+    assert [p.epoch for p in run.curve if p.name == "valid/ndcg@20"] == [2]
+    assert run.checkpoint("best")["epoch"] == run.checkpoint("last")["epoch"] == 2
+
+
+def test_the_last_epoch_can_be_chosen_whatever_its_number(shop, monkeypatch):
+    script(monkeypatch, [0.1, 0.2, 0.9])
+    run = shop.train(max_epochs=5, check_val_every_n_epoch=2)
+    assert [p.epoch for p in run.curve if p.name == "valid/ndcg@20"] == [1, 3, 4]
+    assert run.checkpoint("best")["epoch"] == 4
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "epochs"),
+    [(4, 10, [1]), (6, 10, [1]), (4, 1, [0, 1]), (6, 1, [0, 1])],  # three steps are an epoch
+)
+def test_the_last_step_is_validated(shop, steps, every, epochs):
+    run = shop.train(max_steps=steps, max_epochs=-1, check_val_every_n_epoch=every)
+    assert [p.epoch for p in run.curve if p.name == "valid/ndcg@20"] == epochs
+    assert run.checkpoint("last")["global_step"] == steps
+    assert (run.folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("none", [0, 0.0])
+def test_no_validation_can_be_asked_for(shop, none):
+    run = shop.train(max_epochs=3, limit_val_batches=none, training=TrainingConfig(patience=1))
+    assert len(run.values("train/loss")) == 3
+    assert not run.values("valid/ndcg@20")
+    assert [p.name for p in (run.folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
+    assert same_weights(weights, run.checkpoint("last")["state_dict"])
+
+
+def test_diagnostics_are_measured_in_every_epoch(shop):
+    run = shop.train(max_epochs=4, check_val_every_n_epoch=3)
+    named = {p.name for p in run.curve if p.name.startswith("diagnostics/")}
+    assert len(named) == 5
+    for name in named:
+        assert [p.epoch for p in run.curve if p.name == name] == [0, 1, 2, 3], name
+    assert len(set(run.values("diagnostics/alignment"))) == 4
+
+
+def test_diagnostics_read_a_sample_of_a_large_catalogue(shop, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mmalign.trainers.module.CONTRASTED_ITEMS", 5)
+    monkeypatch.setattr(
+        "mmalign.objectives.alignment.uniformity", lambda x: seen.append(x) or x.sum()
+    )
+    shop.train(max_epochs=2)
+    assert [len(x) for x in seen] == [5, 5]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_is_trained(shop, layer):
+    run = shop.train(
+        max_epochs=6,
+        check_val_every_n_epoch=6,
+        model={"layer": layer, "learning_rate": 1e-2, "hidden_dim": 32, "fused_dim": 16},
+    )
+    loss = run.values("train/rank")
+    assert np.mean(loss[-2:]) < 0.98 * np.mean(loss[:2])
+    before = Aligned(run.model.config).fit(TrainData(shop.catalog.matrix("train"), shop.features))
+    before = before.network.state_dict()
+    moved = [not torch.equal(x, before[n]) for n, x in run.model.network.state_dict().items()]
+    assert all(moved)
 
 
 def test_sampled_negatives_train_too(shop):

@@ -1,0 +1,1 @@
+"""Search spaces: one YAML file per model, read by :mod:`mmalign.benchmark.space`."""

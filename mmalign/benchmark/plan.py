@@ -1,0 +1,127 @@
+"""Which models run, and the jobs that one benchmark is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Literal
+
+from mmalign import __version__
+from mmalign.benchmark.fitting import seeded
+from mmalign.benchmark.objective import Objective
+from mmalign.benchmark.space import lay, search_space
+from mmalign.config import to_dict
+from mmalign.data.catalog import Catalog
+from mmalign.errors import DataError
+from mmalign.evaluation.slices import build_slice
+from mmalign.experiment import ExperimentConfig
+from mmalign.models import MODELS
+
+__all__ = ["Job", "Plan", "make_plan", "measure_job", "tune_job"]
+
+Modalities = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one child process does; it can be written as JSON.
+
+    Attributes:
+        kind: ``tune`` looks for settings on valid, ``measure`` fits once and measures on test.
+        config: With the model named, and for ``measure`` with its tuned settings and seed.
+        modalities: The features that the model gets.
+        key: Digest of all that decides the outcome; equal keys need not run twice.
+    """
+
+    kind: Literal["tune", "measure"]
+    config: ExperimentConfig
+    modalities: tuple[str, ...]
+    key: str
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.config.model.name
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        seed = f"-seed{self.config.seed}" if self.kind == "measure" else ""
+        return f"{self.model}{seed}-{self.key[:12]}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a benchmark is going to do.
+
+    Attributes:
+        config: The experiment.
+        data: Digest of the data.
+        modalities: Model to the features it gets; the models that run, in order.
+        not_run: Model to the reason why it cannot.
+    """
+
+    config: ExperimentConfig
+    data: str
+    modalities: Modalities
+    not_run: Mapping[str, str]
+
+
+def make_plan(
+    config: ExperimentConfig, catalog: Catalog, data: str, modalities: Modalities
+) -> Plan:
+    """Check all that can be checked before hours are spent.
+
+    Args:
+        config: The experiment.
+        catalog: Its valid and test rows must give something to measure.
+        data: Digest of the data, see :func:`mmalign.benchmark.inputs.digest`.
+        modalities: Model to the features there are for it.
+
+    Raises:
+        ConfigError: A search space or the monitored metric is wrong.
+        DataError: A slice that is tuned or compared on has no users.
+    """
+    objective = Objective.parse(config.benchmark.monitor)
+    for split, name in (("valid", objective.slice or "all"), ("test", objective.slice or "all")):
+        if not len(build_slice(catalog, split, name, config.evaluation.exclude_seen).users):
+            raise DataError(
+                f"nobody has a {split} row in the slice {name!r}: nothing can be measured",
+                fix="check the split column, data.split and benchmark.monitor",
+            )
+    running, not_run = {}, {}
+    for model in config.benchmark.models or tuple(MODELS):
+        search_space(config, model)
+        if MODELS[model].uses_content and not modalities.get(model):
+            not_run[model] = "it needs content, and data names no text, image or attribute"
+        else:
+            running[model] = modalities.get(model, ()) if MODELS[model].uses_content else ()
+    return Plan(config, data, running, not_run)
+
+
+def tune_job(plan: Plan, model: str) -> Job:
+    """The search for a model's settings."""
+    space = {name: to_dict(entry) for name, entry in search_space(plan.config, model).items()}
+    return _job("tune", plan, lay(plan.config, model, {}), [space, plan.config.benchmark.monitor])
+
+
+def measure_job(plan: Plan, model: str, values: Mapping[str, Any], seed: int) -> Job:
+    """One final run under the tuned settings."""
+    return _job("measure", plan, seeded(lay(plan.config, model, values), seed), [])
+
+
+def _job(kind: Literal["tune", "measure"], plan: Plan, config: ExperimentConfig, more: Any) -> Job:
+    modalities = plan.modalities[config.model.name]
+    decisive = {
+        "version": __version__,
+        "data": plan.data,
+        "modalities": modalities,
+        "seed": config.seed,
+        "model": [config.model.name, to_dict(getattr(config.model, config.model.name, {}))],
+        **{part: to_dict(getattr(config, part)) for part in ("training", "trainer", "evaluation")},
+        "more": more,
+    }
+    key = sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
+    return Job(kind, config, modalities, key)

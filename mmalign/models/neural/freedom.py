@@ -1,0 +1,113 @@
+"""FREEDOM: a frozen item graph beside a thinned user-item graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmalign.graph.propagation import SparseOperator
+from mmalign.models.base import TrainData
+from mmalign.models.neural.base import (
+    ContentNeuralModel,
+    Embeddings,
+    NeuralConfig,
+    Triplets,
+    pair_scores,
+)
+from mmalign.models.neural.content import Projections
+from mmalign.models.neural.graphs import item_graphs, mix, propagate, prune_edges
+from mmalign.objectives import ranking
+
+__all__ = ["Freedom", "FreedomConfig"]
+
+
+@dataclass(frozen=True)
+class FreedomConfig(NeuralConfig):
+    """FREEDOM.
+
+    Attributes:
+        num_layers: Rounds over users and items.
+        item_layers: Rounds over the item graph.
+        neighbours: Per item and modality, itself included.
+        image_weight: Of the image graph; the others share the rest.
+        pruned: Share of interactions left out of message passing, drawn anew each epoch.
+        modality_weight: Of ranking by each modality's projection.
+        modalities: Content to read; empty means all.
+    """
+
+    learning_rate: float = 5e-3
+    num_layers: int = 2
+    item_layers: int = 1
+    neighbours: int = 10
+    image_weight: float = 0.1
+    pruned: float = 0.8
+    modality_weight: float = 1e-3
+    modalities: tuple[str, ...] = ()
+
+
+class _Network(nn.Module):
+    ids: Embeddings
+    projections: Projections
+
+    def __init__(self, ids: Embeddings, projections: Projections) -> None:
+        super().__init__()
+        self.ids, self.projections = ids, projections
+
+
+class Freedom(ContentNeuralModel[FreedomConfig]):
+    """Zhou and Shen, 2023, "A tale of two graphs", arXiv:2211.06924.
+
+    ``e_u = mean_k e_u^(k)``, ``e_i = mean_k e_i^(k) + S^L e_i^(0)``: LightGCN, plus ids smoothed
+    over the mixed content graph ``S``, which never changes. In training LightGCN runs on a share
+    of the interactions that favours those of rare nodes. BPR on ``e``, and with a small weight
+    BPR of ``e_u`` against each modality's linear projection. Features stay frozen, where the
+    reference code trains a copy. Without features, given neighbour lists do.
+    """
+
+    network: _Network
+    items_graph: SparseOperator
+    thinned: SparseOperator
+
+    def prepare(self, data: TrainData) -> None:
+        """Link items, then as always."""
+        graphs = item_graphs(data, self.config.neighbours, self.config.modalities)
+        self.items_graph = mix(graphs, self.config.image_weight)
+        super().prepare(data)
+        self.thinned = self.graph
+
+    def build(self, num_users: int, num_items: int) -> _Network:
+        """Ids, and a projection per modality."""
+        dim = self.config.embedding_dim
+        return _Network(Embeddings(num_users, num_items, dim), Projections(self.inputs, dim))
+
+    def begin_epoch(self, rng: np.random.Generator) -> None:
+        """Thin the interactions."""
+        kept = 1 - self.config.pruned
+        self.thinned = SparseOperator(prune_edges(self.graph.csr, kept, rng))
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Both views on all interactions."""
+        return self._embed(self.graph)
+
+    def loss(self, batch: Triplets) -> dict[str, Tensor]:
+        """BPR on the thinned graph, and by each modality."""
+        users, items = self._embed(self.thinned)
+        losses = {"bpr": ranking.bpr(*pair_scores(users, items, batch))}
+        by_content = [
+            ranking.bpr(*pair_scores(users, projected, batch))
+            for projected in self.network.projections()
+        ]
+        if by_content:
+            losses["modality"] = self.config.modality_weight * torch.stack(by_content).sum()
+        return losses
+
+    def _embed(self, graph: SparseOperator) -> tuple[Tensor, Tensor]:
+        ids = self.network.ids
+        users, items = propagate(ids.users, ids.items, graph, self.config.num_layers)
+        smooth: Tensor = ids.items
+        for _ in range(self.config.item_layers):
+            smooth = self.items_graph @ smooth
+        return users, items + smooth

@@ -1,0 +1,58 @@
+"""Given neighbour lists: edges by id, and one clear line for what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmalign.data.catalog import Catalog, DataConfig
+from mmalign.data.neighbours import neighbour_graph
+from mmalign.errors import DataError
+
+ITEMS = np.array(["a", "b", "c"], dtype=object)
+
+
+def lists(pairs: list[tuple[str, str]], **columns: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(pairs, columns=["item_id", "neighbour_id"]).assign(**columns)
+
+
+def test_edges_stand_by_id_whatever_the_order_of_rows() -> None:
+    pairs = [("c", "a"), ("a", "b"), ("b", "b"), ("a", "c")]
+    expected = [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
+    assert neighbour_graph(lists(pairs), ITEMS).toarray().tolist() == expected
+    assert neighbour_graph(lists(pairs[::-1]), ITEMS).toarray().tolist() == expected
+
+
+def test_weights_are_kept_and_repeated_pairs_add_up() -> None:
+    graph = neighbour_graph(lists([("a", "b"), ("a", "b"), ("c", "b")], weight=[0.5, 1, 2]), ITEMS)
+    assert graph.toarray().tolist() == [[0, 1.5, 0], [0, 0, 0], [0, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (lists([("a", "z")]), "unknown item as neighbour_id"),
+        (lists([("z", "a")]), "unknown item as item_id"),
+        (lists([("a", "b")]).rename(columns={"neighbour_id": "neighbor_id"}), "neighbour_id"),
+        (lists([("a", "b")], weight=[-1.0]), "negative or not finite"),
+        (lists([("a", "b")], weight=[float("nan")]), "negative or not finite"),
+    ],
+)
+def test_what_cannot_be_used_is_said(table: pd.DataFrame, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        neighbour_graph(table, ITEMS)
+
+
+def test_a_folder_brings_its_lists(tmp_path: Path) -> None:
+    log = pd.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["a", "b", "c"], "split": "train"})
+    log.to_parquet(tmp_path / "interactions.parquet")
+    lists([("a", "b")]).to_csv(tmp_path / "like.csv", index=False)
+    config = DataConfig(path=str(tmp_path), items=None, neighbours={"text": "like"})
+    graph = Catalog.read(config).neighbours["text"]
+    assert graph.toarray().tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    missing = DataConfig(path=str(tmp_path), items=None, neighbours={"text": "likes.csv"})
+    with pytest.raises(DataError, match=r"data\.neighbours\.text.*like\.csv"):
+        Catalog.read(missing)
