@@ -23,7 +23,7 @@ from mmalign.trainers.sampling import hold_out, sample_negatives
 
 __all__ = ["AlignedModule"]
 
-CONTRASTED_ITEMS = 2048
+CONTRASTED_ITEMS = 1024
 
 
 class AlignedModule(LightningModule):
@@ -48,7 +48,7 @@ class AlignedModule(LightningModule):
         self._warm_rows = np.flatnonzero(data.warm)
         self._matrix = sp.csr_matrix(data.matrix[:, self._warm_rows])
         warm = torch.from_numpy(self._warm_rows)
-        self._items = model.item_input(data.features).rows(warm)
+        self._items = model.item_input(data.features, model.teacher.content).rows(warm)
         self._popularity = np.asarray(self._matrix.sum(axis=0)).ravel()
         shown = np.random.default_rng(seed).permutation(len(self._warm_rows))[:CONTRASTED_ITEMS]
         self._shown = torch.from_numpy(np.sort(shown))

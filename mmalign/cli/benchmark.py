@@ -25,7 +25,7 @@ from mmalign.data.catalog import Catalog
 from mmalign.errors import DataError, TrainingError
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Feature
-from mmalign.models import MODELS, kernel_of
+from mmalign.models import MODELS, modalities_of
 
 __all__ = ["COMMANDS"]
 
@@ -105,17 +105,16 @@ def benchmark_features(
     attributes = attribute_encoder(config.data)
     names = [n for n in config.benchmark.models or tuple(MODELS) if MODELS[n].uses_content]
     encoders: dict[str, Any] = {}
-    by_kernel: dict[tuple[str, ...], list[str]] = {}
+    encoded: dict[tuple[str, ...], list[str]] = {}
     modalities = {}
     for name in names:
         one = replace(config, model=replace(config.model, name=name))
-        kernel = kernel_of(one.model)
-        wanted = () if kernel is None else kernel.modalities
-        if wanted not in by_kernel:
+        wanted = modalities_of(one.model)
+        if wanted not in encoded:
             found = load_encoders(one)
-            by_kernel[wanted] = list(found)
+            encoded[wanted] = list(found)
             encoders = {**found, **encoders}
-        modalities[name] = (*by_kernel[wanted], *config.data.attributes)
+        modalities[name] = (*encoded[wanted], *config.data.attributes)
     if not names or not (encoders or attributes):
         return {}, {}
     features, _ = encode(config, catalog, encoders, attributes)

@@ -17,7 +17,8 @@ from mmalign.evaluation.report import number
 from mmalign.evaluation.result import Evaluation
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
-from mmalign.models import MODELS
+from mmalign.models import MODELS, Aligned
+from mmalign.models.neural.base import NeuralModel
 from mmalign.recommender import Recommender
 from mmalign.recommender.artefact import FILES
 from mmalign.trainers.fit import FitResult, fit
@@ -72,7 +73,7 @@ def fit_recommender(
         encoders, attributes = load_encoders(config), attribute_encoder(config.data)
         features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
     folder = Path(config.trainer.get("default_root_dir") or Path(".mmalign/runs") / name)
-    if config.model.name == "aligned":
+    if issubclass(MODELS[config.model.name], Aligned | NeuralModel):
         check_writable(folder)
     result = fit(config, catalog, features, folder=folder, resume=resume, progress=progress)
     recommender = Recommender.from_catalog(

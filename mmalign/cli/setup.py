@@ -16,7 +16,7 @@ from mmalign.data.config import DataConfig
 from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
-from mmalign.models import kernel_of
+from mmalign.models import modalities_of
 
 if TYPE_CHECKING:
     from mmalign.encoders import AttributeEncoder
@@ -177,16 +177,16 @@ def load_encoders(
 
 
 def _encoded_modalities(config: ExperimentConfig) -> list[str]:
-    kernel = kernel_of(config.model)
+    named = modalities_of(config.model)
     texts = tuple(f"text.{column}" for column in config.data.text_parts()) or ("text",)
     available = [*(texts if config.data.text else ()), *(["image"] if config.data.image else ())]
-    if kernel is None or not kernel.modalities:
+    if not named:
         return available
     every = (
         {"text", *(f"text.{column}" for column in config.data.text)} if config.data.text else set()
     )
     every |= {"image"} if config.data.image else set()
-    return [name for name in kernel.modalities if name in every]
+    return [name for name in named if name in every]
 
 
 def attribute_encoder(config: DataConfig) -> AttributeEncoder | None:

@@ -20,7 +20,6 @@ from mmalign.models.closed_form import (
 from mmalign.models.content_mean import ContentMean, ContentMeanConfig
 from mmalign.models.ease_knn import EaseKNN, EaseKNNConfig
 from mmalign.models.ials import IALS, IALSConfig
-from mmalign.models.kernel import KernelConfig
 from mmalign.models.l3ae import L3AE, L3AEConfig
 from mmalign.models.neighbours import ContentKNN, ContentKNNConfig, ItemKNN, ItemKNNConfig
 from mmalign.models.neural.aldi import ALDI, ALDIConfig
@@ -37,7 +36,7 @@ from mmalign.models.neural.vbpr import VBPR, VBPRConfig
 from mmalign.models.popularity import Popularity, PopularityConfig, RandomConfig, RandomModel
 from mmalign.models.slim import SLIM, SLIMConfig
 
-__all__ = ["MODELS", "Aligned", "Model", "ModelConfig", "TrainData", "build_model", "kernel_of"]
+__all__ = ["MODELS", "Aligned", "Model", "ModelConfig", "TrainData", "build_model", "modalities_of"]
 
 MODELS: dict[str, type[Model[Any]]] = {
     "aligned": Aligned,
@@ -112,11 +111,12 @@ class ModelConfig:
 assert {f.name for f in fields(ModelConfig)} == {"name", *MODELS} - {"popularity"}
 
 
-def kernel_of(config: ModelConfig) -> KernelConfig | None:
-    """The content kernel of the named model; None for a model without content."""
+def modalities_of(config: ModelConfig) -> tuple[str, ...]:
+    """Modalities that the named model is told to read; nothing when it reads all, or none."""
     chosen = getattr(config, config.name, None)
-    kernel: KernelConfig | None = getattr(getattr(chosen, "teacher", chosen), "kernel", None)
-    return kernel
+    reader = getattr(getattr(chosen, "teacher", chosen), "kernel", chosen)
+    modalities: tuple[str, ...] = getattr(reader, "modalities", ())
+    return modalities
 
 
 def build_model(config: ModelConfig) -> Model[Any]:

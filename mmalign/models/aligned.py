@@ -124,12 +124,16 @@ class Aligned(Model[AlignedConfig]):
         """The content kernel, which the teacher owns."""
         return self.teacher.kernel
 
-    def item_input(self, features: Features) -> ItemInput:
-        """Frozen content of items, as the network reads it."""
+    def item_input(self, features: Features, fused: FloatArray) -> ItemInput:
+        """Frozen content of items, as the network reads it.
+
+        Shapes:
+            features: Modality to ``[N, D]``; fused: ``[N, Z]``, the kernel's features of them.
+        """
         unit = self.kernel.unit(features)
-        fused = self.kernel.transform(features)[:, : self.config.fused_dim]
+        leading = np.ascontiguousarray(fused[:, : self.config.fused_dim])
         return ItemInput(
-            torch.from_numpy(np.ascontiguousarray(fused)),
+            torch.from_numpy(leading),
             {name: torch.from_numpy(x.values) for name, x in unit.items()},
             {name: torch.from_numpy(x.present) for name, x in unit.items()},
         )
@@ -142,7 +146,8 @@ class Aligned(Model[AlignedConfig]):
             vectors: ``[I, D]`` unit rows; layers: ``[L, I, D]``, what users read in each round.
         """
         self.network.eval()
-        start = self.network.content(self.item_input(data.features).to(self._device))
+        items = self.item_input(data.features, self.teacher.content)
+        start = self.network.content(items.to(self._device))
         start[torch.from_numpy(self.warm)] += self.network.ids
         states = self.network.propagate(start, SparseOperator(data.matrix))
         self.vectors = states.items.cpu().numpy()
@@ -175,7 +180,7 @@ class Aligned(Model[AlignedConfig]):
     @torch.no_grad()
     def _append(self, features: Features, count: int) -> None:
         self.teacher.add_items(features, count)
-        start = self.network.content(self.item_input(features))
+        start = self.network.content(self.item_input(features, self.teacher.content[-count:]))
         states = self.network.propagate(start, SparseOperator(sp.csr_matrix((1, count))))
         self.degree = np.concatenate([self.degree, np.zeros(count, np.float32)])
         self.vectors = np.concatenate([self.vectors, states.items.numpy()])

@@ -31,7 +31,7 @@ def fitted(data: TrainData, layer: str = "lightgcn") -> Aligned:
 def test_a_history_places_a_user_where_the_whole_graph_does(shop: TrainData, layer: str) -> None:
     model = fitted(shop, layer)
     with torch.no_grad():
-        start = model.network.content(model.item_input(shop.features))
+        start = model.network.content(model.item_input(shop.features, model.teacher.content))
         start[:10] += model.network.ids
         whole = model.network.propagate(start, SparseOperator(shop.matrix))
     np.testing.assert_allclose(

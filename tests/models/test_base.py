@@ -10,7 +10,11 @@ import scipy.sparse as sp
 
 from mmalign.errors import ConfigError, DataError
 from mmalign.interfaces import Feature
-from mmalign.models import MODELS, ModelConfig, TrainData, build_model, kernel_of
+from mmalign.models import MODELS, ModelConfig, TrainData, build_model, modalities_of
+from mmalign.models.aligned import AlignedConfig
+from mmalign.models.closed_form import CollectiveConfig, RidgeConfig
+from mmalign.models.kernel import KernelConfig
+from mmalign.models.neural.alpharec import AlphaRecConfig
 
 ONE = sp.csr_matrix(np.ones((1, 2), np.float32))
 
@@ -54,10 +58,15 @@ def test_an_unknown_model_names_the_nearest() -> None:
         ModelConfig(name="kernel-ridge")
 
 
-def test_the_kernel_of_a_model() -> None:
-    for name, kind in MODELS.items():
-        kernel = kernel_of(ModelConfig(name=name))
-        assert (kernel is not None) == kind.uses_content
-    teacher = ModelConfig().aligned.teacher
-    assert kernel_of(ModelConfig(name="aligned")) is not ModelConfig().kernel_ridge.kernel
-    assert kernel_of(ModelConfig(name="aligned")) == teacher.kernel
+def test_the_modalities_of_a_model() -> None:
+    named = ("text", "image")
+    kernel = KernelConfig(modalities=named)
+    aligned = AlignedConfig(teacher=CollectiveConfig(kernel=kernel))
+    config = ModelConfig(
+        aligned=aligned,
+        ridge=RidgeConfig(kernel=kernel),
+        alpharec=AlphaRecConfig(modalities=named),
+    )
+    for name in MODELS:
+        expected = named if name in ("aligned", "ridge", "alpharec") else ()
+        assert modalities_of(dataclasses.replace(config, name=name)) == expected

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
+import torch
 
+from mmalign.errors import TrainingError
 from mmalign.models.aligned import Aligned, AlignedConfig
 from mmalign.models.neural.lightgcn import LightGCN, LightGCNConfig
 from mmalign.trainers.resume import describe
@@ -45,3 +48,96 @@ def test_the_same_rows_in_another_order_of_storage_are_the_same():
 def test_values_are_plain():
     for value in described().values():
         assert isinstance(value, str | int | float | bool | None | list)
+
+
+def test_a_missing_checkpoint_is_one_line(shop):
+    with pytest.raises(TrainingError, match=r"no checkpoint there \(got 'nowhere\.ckpt'\)"):
+        shop.train(resume="nowhere.ckpt")
+
+
+def test_a_damaged_checkpoint_is_one_line(shop):
+    run = shop.train(max_epochs=1)
+    path = run.folder / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(TrainingError, match="cannot read the checkpoint") as caught:
+        shop.train(resume=str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"model": {"learning_rate": 0.5}}, r"with model\.aligned\.learning_rate 0\.001 \(got"),
+        ({"model": {"embedding_dim": 8}}, r"model\.aligned\.embedding_dim"),
+        (
+            {"model": {"layer": "gat", "num_layers": 1}},
+            r"aligned\.layer lightgcn, model\.aligned\.num_layers 2 ",
+        ),
+        ({"seed": 3}, r"was trained with seed 0 \(got '.*last\.ckpt'\): resume with"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_names_them(shop, changed, named):
+    run = shop.train(max_epochs=1)
+    path = str(run.folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(TrainingError, match=named) as caught:
+        shop.train(max_epochs=2, resume=path, **changed)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_checkpoint_of_other_rows_says_which(shop, log, make_catalog, split):
+    run = shop.train(max_epochs=1)
+    shop.catalog = make_catalog(log.drop(log.index[log["split"] == split][0]))
+    path = str(run.folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(TrainingError, match=rf"was trained with other {split} rows \(got"):
+        shop.train(max_epochs=2, resume=path)
+
+
+def test_the_order_of_the_log_is_no_other_split(shop, log, make_catalog):
+    run = shop.train(max_epochs=1)
+    shop.catalog = make_catalog(log.iloc[::-1])
+    path = str(run.folder / "checkpoints" / "last.ckpt")
+    assert len(shop.train(max_epochs=2, resume=path).values("train/loss")) == 2
+
+
+def test_a_checkpoint_of_other_content_is_one_line(shop):
+    run = shop.train(max_epochs=1)
+    path = run.folder / "checkpoints" / "last.ckpt"
+    features = shop.features
+    shop.features = {"group": features["group"]}
+    with pytest.raises(TrainingError, match="not one of this model on this data"):
+        shop.train(resume=str(path))
+    shop.features = features
+    stored = torch.load(path, weights_only=True)
+    torch.save({k: v for k, v in stored.items() if k != "mmalign"}, path)
+    with pytest.raises(TrainingError, match="not one of this model on this data"):
+        shop.train(resume=str(path))
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_checkpoint_runs_no_code(shop, tmp_path):
+    torch.save({"state_dict": Bomb(str(tmp_path / "ran"))}, tmp_path / "bomb.ckpt")
+    with pytest.raises(TrainingError, match="cannot read the checkpoint"):
+        shop.train(resume=str(tmp_path / "bomb.ckpt"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_checkpoint_is_loaded_with_weights_only(shop, monkeypatch):
+    run = shop.train(max_epochs=1)
+    real, said = torch.load, []
+
+    def load(*args, **options):
+        said.append(options.get("weights_only"))
+        return real(*args, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    shop.train(max_epochs=2, resume=str(run.folder / "checkpoints" / "last.ckpt"))
+    assert said == [True] * len(said)
+    assert len(said) >= 3  # looked at, resumed from, and the best at the end
