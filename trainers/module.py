@@ -49,6 +49,7 @@ class AlignedModule(LightningModule):
         self._matrix = sp.csr_matrix(data.matrix[:, self._warm_rows])
         warm = torch.from_numpy(self._warm_rows)
         self._items = model.item_input(data.features, model.teacher.content).rows(warm)
+        self._similar = SparseOperator(model.similar[self._warm_rows][:, self._warm_rows])
         self._popularity = np.asarray(self._matrix.sum(axis=0)).ravel()
         shown = np.random.default_rng(seed).permutation(len(self._warm_rows))[:CONTRASTED_ITEMS]
         self._shown = torch.from_numpy(np.sort(shown))
@@ -78,7 +79,8 @@ class AlignedModule(LightningModule):
         content = self.network.content(items, self._hidden_modalities())
         hidden = torch.rand(len(content), device=self.device) < config.id_dropout
         hidden |= torch.from_numpy(cold).to(self.device)
-        start = content + self.network.ids * ~hidden[:, None]
+        start = self.network.hear_neighbours(content, self._similar)
+        start = start + self.network.ids * ~hidden[:, None]
         states = self.network.propagate(start, SparseOperator(messages))
 
         placed = torch.nn.functional.normalize(content, dim=1)
@@ -199,7 +201,7 @@ class AlignedModule(LightningModule):
         content = self.network.content(items)
         # An item's place holds its own content, so only what users brought can tell whether
         # content and graph agree.
-        start = content + self.network.ids
+        start = self.network.hear_neighbours(content, self._similar) + self.network.ids
         states = self.network.propagate(start, SparseOperator(self._matrix))
         shown = self._shown.to(self.device)
         items, content = items.rows(shown), content[shown]

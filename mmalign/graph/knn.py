@@ -20,7 +20,12 @@ _NOISE = float(np.finfo(np.float32).eps)
 
 
 def content_knn(
-    feature: Feature, k: int, sources: BoolArray | None = None, block_size: int = 1024
+    feature: Feature,
+    k: int,
+    sources: BoolArray | None = None,
+    block_size: int = 1024,
+    *,
+    targets: BoolArray | None = None,
 ) -> sp.csr_matrix:
     """Find the ``k`` most similar items of every item by cosine similarity.
 
@@ -38,15 +43,17 @@ def content_knn(
         sources: Items that may be neighbours, such as the warm ones; None means all. It limits
             the columns only: an item that is no source still gets neighbours.
         block_size: Items compared at once, in rows and in columns.
+        targets: Items to find neighbours of, such as new ones; None means all.
 
     Shapes:
         feature: ``[I, D]``.
-        sources: ``[I]`` bool.
+        sources, targets: ``[I]`` bool.
         returns: ``[I, I]`` sparse float32; row i holds the cosines in (0, 1] of i's neighbours.
 
     Raises:
         ConfigError: ``k`` or ``block_size`` is below 1.
-        DataError: ``sources`` has the wrong shape or type, or a present item has NaN or infinity.
+        DataError: ``sources`` or ``targets`` has the wrong shape or type, or a present item has NaN
+            or infinity.
 
     Example:
         >>> import numpy as np
@@ -58,11 +65,13 @@ def content_knn(
                [0. , 0.8, 0. , 0. ],
                [0. , 0. , 0. , 0. ]], dtype=float32)
     """
-    _check(feature, k, sources, block_size)
+    _check(feature, k, block_size, sources=sources, targets=targets)
     num_items = len(feature.values)
     usable = feature.present & feature.values.any(axis=1)
-    queries = np.flatnonzero(usable)
-    candidates = queries if sources is None else np.flatnonzero(usable & sources)
+    queries, candidates = (
+        np.flatnonzero(usable if chosen is None else usable & chosen)
+        for chosen in (targets, sources)
+    )
 
     rows, columns, weights = [], [], []
     for query in _blocks(queries, block_size):
@@ -163,19 +172,18 @@ def _largest(keys: IntArray, k: int) -> IntArray:
     return np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:]
 
 
-def _check(feature: Feature, k: int, sources: BoolArray | None, block_size: int) -> None:
+def _check(feature: Feature, k: int, block_size: int, **chosen: BoolArray | None) -> None:
     if k < 1:
         raise ConfigError("k must be at least 1", got=k, fix="pass the number of neighbours")
     if block_size < 1:
         raise ConfigError("block_size must be at least 1", got=block_size, fix="use the default")
-    if sources is not None and (
-        sources.dtype != np.bool_ or sources.shape != feature.present.shape
-    ):
-        raise DataError(
-            "sources must be one bool per item",
-            got=(sources.dtype, sources.shape),
-            fix=f"pass a bool array of shape {feature.present.shape}",
-        )
+    for name, marks in chosen.items():
+        if marks is not None and (marks.dtype != np.bool_ or marks.shape != feature.present.shape):
+            raise DataError(
+                f"{name} must be one bool per item",
+                got=(marks.dtype, marks.shape),
+                fix=f"pass a bool array of shape {feature.present.shape}",
+            )
     broken = feature.present & ~np.isfinite(feature.values).all(axis=1)
     if broken.any():
         raise DataError(

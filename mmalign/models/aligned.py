@@ -11,8 +11,9 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
+from mmalign.graph.knn import content_knn
 from mmalign.graph.propagation import SparseOperator
-from mmalign.interfaces import Features, FloatArray, IntArray
+from mmalign.interfaces import BoolArray, Feature, Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, Model, TrainData
 from mmalign.models.calibration import Calibration
 from mmalign.models.checks import check_within
@@ -26,6 +27,7 @@ _RANGES = {
     "[1, inf)": ("embedding_dim", "hidden_dim", "fused_dim", "num_layers", "batch_size"),
     "[0, inf)": (
         *("negatives", "weight_decay"),
+        *("neighbours", "neighbour_weight"),
         *("content_weight", "alignment_weight", "distillation_weight"),
     ),
     "(0, inf)": ("learning_rate",),
@@ -46,6 +48,8 @@ class AlignedConfig:
         fused_dim: Leading directions of the teacher's content kernel that the tower sees.
         layer: Propagation layer.
         num_layers: Rounds of user-item message passing.
+        neighbours: Warm items nearest in content that an item hears; 0 for none.
+        neighbour_weight: Weight of their mean beside the item itself.
         content_dropout: Dropout on the tower's input.
         modality_dropout: Probability that an item's modality is hidden in a step.
         id_dropout: Probability that a warm item's id residual is hidden in a step.
@@ -71,6 +75,8 @@ class AlignedConfig:
     fused_dim: int = 768
     layer: Literal["lightgcn", "gcn", "gat", "sage"] = "lightgcn"
     num_layers: int = 2
+    neighbours: int = 10
+    neighbour_weight: float = 0.3
     content_dropout: float = 0.2
     modality_dropout: float = 0.1
     id_dropout: float = 0.5
@@ -103,12 +109,14 @@ class Aligned(Model[AlignedConfig]):
 
     serves_cold: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
-    learned = ("warm", "degree", "vectors", "layers")
+    learned = ("warm", "degree", "contents", "vectors", "layers")
     degree: FloatArray
+    contents: FloatArray
     vectors: FloatArray
     layers: FloatArray
     teacher: KernelRidge
     network: AlignedNetwork
+    similar: sp.csr_matrix
 
     def fit(self, data: TrainData) -> Self:
         """Prepare all but the network's training; its weights start from torch's seed."""
@@ -116,6 +124,7 @@ class Aligned(Model[AlignedConfig]):
         self.teacher = KernelRidge(self.config.teacher).fit(data)
         self.degree = np.asarray(data.matrix.sum(axis=0), np.float32).ravel()
         self.network = self._new_network(int(self.warm.sum()))
+        self.similar = self._find_similar(np.ones(len(self.warm), dtype=bool))
         self.freeze(data)
         return self
 
@@ -143,11 +152,15 @@ class Aligned(Model[AlignedConfig]):
         """Store every item's states under the network's present weights and the train graph.
 
         Shapes:
-            vectors: ``[I, D]`` unit rows; layers: ``[L, I, D]``, what users read in each round.
+            contents: ``[I, D]``, items by content before they hear anything.
+            vectors: ``[I, D]`` unit rows.
+            layers: ``[L, I, D]``, what users read in each round.
         """
         self.network.eval()
         items = self.item_input(data.features, self.teacher.content)
-        start = self.network.content(items.to(self._device))
+        content = self.network.content(items.to(self._device))
+        self.contents = content.cpu().numpy()
+        start = self.network.hear_neighbours(content, SparseOperator(self.similar))
         start[torch.from_numpy(self.warm)] += self.network.ids
         states = self.network.propagate(start, SparseOperator(data.matrix))
         self.vectors = states.items.cpu().numpy()
@@ -180,7 +193,10 @@ class Aligned(Model[AlignedConfig]):
     @torch.no_grad()
     def _append(self, features: Features, count: int) -> None:
         self.teacher.add_items(features, count)
-        start = self.network.content(self.item_input(features, self.teacher.content[-count:]))
+        content = self.network.content(self.item_input(features, self.teacher.content[-count:]))
+        self.contents = np.concatenate([self.contents, content.numpy()])
+        similar = SparseOperator(self._find_similar(np.arange(len(self.warm)) >= len(self.vectors)))
+        start = self.network.hear_neighbours(torch.from_numpy(self.contents), similar)
         states = self.network.propagate(start, SparseOperator(sp.csr_matrix((1, count))))
         self.degree = np.concatenate([self.degree, np.zeros(count, np.float32)])
         self.vectors = np.concatenate([self.vectors, states.items.numpy()])
@@ -201,6 +217,15 @@ class Aligned(Model[AlignedConfig]):
         self.network.load_state_dict(weights)
         self.network.eval()
         return self
+
+    def _find_similar(self, items: BoolArray) -> sp.csr_matrix:
+        """Warm items nearest in content, ``[M, I]`` cosines for the M chosen items."""
+        content = self.teacher.content[:, : self.config.fused_dim]
+        if not self.config.neighbours:
+            return sp.csr_matrix((int(items.sum()), len(items)), dtype=np.float32)
+        feature = Feature(content, np.asarray(content.any(axis=1)))
+        nearest = content_knn(feature, self.config.neighbours, sources=self.warm, targets=items)
+        return nearest[items]
 
     @property
     def _device(self) -> torch.device:

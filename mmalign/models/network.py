@@ -71,8 +71,9 @@ class States:
 class AlignedNetwork(nn.Module):
     """Places items by content and behaviour, users by the items they took.
 
-    An item starts as ``tower(fused) + mean over its modalities of head(modality) + id``; ids are a
-    residual that a cold item lacks. Users have no parameters: round after round they read their
+    An item's content is ``tower(fused) + mean over its modalities of head(modality)``. It starts as
+    that, what it hears of the warm items it resembles, and an id: a residual that a cold item
+    lacks, and that no neighbour hears. Users have no parameters: round after round they read their
     items and the items read their users, without the edges that are to be predicted. The final
     vector is the sum over rounds (He et al. 2020, arXiv 2002.02126), compared by cosine. A user
     unseen in training is placed by the same rounds over the items' stored states.
@@ -139,6 +140,17 @@ class AlignedNetwork(nn.Module):
         count = torch.stack(list(shown.values())).sum(dim=0).clamp(min=1)[:, None]
         total = sum(x * shown[name][:, None] for name, x in projected.items())
         return vectors + total / count
+
+    def hear_neighbours(self, content: Tensor, similar: SparseOperator) -> Tensor:
+        """Add to each item the mean content of those that it resembles, by the configured weight.
+
+        Shapes:
+            content: ``[N, D]``; similar: ``[M, N]`` for the last M of the N items;
+            returns ``[M, D]``.
+        """
+        own = content[len(content) - similar.shape[0] :]
+        heard: Tensor = similar.mean @ content
+        return own + self.config.neighbour_weight * heard
 
     def propagate(self, start: Tensor, graph: SparseOperator) -> States:
         """Pass messages between users and items.

@@ -186,3 +186,13 @@ def test_combining_refuses_wrong_input() -> None:
         combine_knn(graphs, {"text": -1.0})
     with pytest.raises(DataError, match="differ in shape"):
         combine_knn(graphs, {"text": 1.0, "image": 1.0})
+
+
+@given(st.integers(0, 50), st.integers(1, 4))
+def test_some_targets_get_the_rows_that_all_would(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    feature = Feature(rng.normal(size=(9, 3)).astype(np.float32), rng.random(9) < 0.8)
+    targets, sources = rng.random(9) < 0.5, rng.random(9) < 0.6
+    whole = content_knn(feature, k, sources).toarray()
+    some = content_knn(feature, k, sources, targets=targets).toarray()
+    np.testing.assert_array_equal(some, np.where(targets[:, None], whole, 0))

@@ -31,7 +31,8 @@ def fitted(data: TrainData, layer: str = "lightgcn") -> Aligned:
 def test_a_history_places_a_user_where_the_whole_graph_does(shop: TrainData, layer: str) -> None:
     model = fitted(shop, layer)
     with torch.no_grad():
-        start = model.network.content(model.item_input(shop.features, model.teacher.content))
+        content = model.network.content(model.item_input(shop.features, model.teacher.content))
+        start = model.network.hear_neighbours(content, SparseOperator(model.similar))
         start[:10] += model.network.ids
         whole = model.network.propagate(start, SparseOperator(shop.matrix))
     np.testing.assert_allclose(
@@ -73,6 +74,32 @@ def test_a_cold_item_is_placed_by_its_own_content_alone(shop: TrainData) -> None
     still = [10, 12, 13]
     np.testing.assert_array_equal(after[still], before[still])
     assert np.abs(after[11] - before[11]).max() > 1e-3
+
+
+def test_an_item_hears_the_mean_content_of_warm_items_like_it(shop: TrainData) -> None:
+    model = fitted(shop)
+    similar = model.similar.toarray()
+    assert not similar[:, COLD].any()
+    assert not similar.diagonal().any()
+    with torch.no_grad():
+        content = model.network.content(model.item_input(shop.features, model.teacher.content))
+        heard = model.network.hear_neighbours(content, SparseOperator(model.similar))
+    for item in range(13):  # the last has no content, hence no neighbours
+        weights = similar[item] / similar[item].sum()
+        expected = content[item].numpy() + model.config.neighbour_weight * (
+            weights @ content.numpy()
+        )
+        np.testing.assert_allclose(heard[item].numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert not similar[13].any()
+
+
+def test_without_neighbours_an_item_is_its_own_content(shop: TrainData) -> None:
+    model = Aligned(AlignedConfig(embedding_dim=8, hidden_dim=16, neighbours=0)).fit(shop)
+    assert model.similar.nnz == 0
+    with torch.no_grad():
+        content = model.network.content(model.item_input(shop.features, model.teacher.content))
+        heard = model.network.hear_neighbours(content, SparseOperator(model.similar))
+    np.testing.assert_array_equal(heard.numpy(), content.numpy())
 
 
 def test_freezing_reads_no_dropout(shop: TrainData) -> None:
