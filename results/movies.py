@@ -1,8 +1,9 @@
 """Measure films: ``python results/movies.py DATA`` writes ``results/movies.md``.
 
-``DATA`` is the folder of the films with ``benchmark.parquet``. Models that train in seconds run once,
-the aligned model under three seeds. With ``--modalities`` the aligned model runs on each group of
-modalities instead, and ``results/movies-modalities.md`` is written. All that is chosen is chosen on valid; test is measured once per row.
+``DATA`` is the folder of the films with ``benchmark.parquet``. Models that train in seconds run
+once, the aligned model under three seeds. With ``--modalities`` the aligned model runs on each
+group of modalities instead, and ``results/movies-modalities.md`` is written. All that is chosen is
+chosen on valid; test is measured once per row.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
         The calibration. What valid cannot tell stays at its default: parts weigh the same, cold
         scores of a regression are scaled by 4, which is what it loses on the data measured.
     """
-    if not model.serves_cold:
-        return Calibration()
+    if not (model.serves_cold and model.uses_content):
+        return Calibration()  # its cold scores mean nothing, so no scale could
     slices = [build_slice(catalog, "valid", name) for name in SLICES]
     ranked = [_Ranked(model, part, seed) for part in slices if len(part.users)]
     names = list(model.components(catalog.matrix("train")[:1]))
