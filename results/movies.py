@@ -1,7 +1,8 @@
 """Measure films: ``python results/movies.py DATA`` writes ``results/movies.md``.
 
 ``DATA`` is the folder of the films with ``benchmark.parquet``. Models that train in seconds run
-once, the aligned model under three seeds. With ``--modalities`` the aligned model runs on each
+once, the aligned model under three seeds. Another ``--config``, such as that of films without
+attributes, writes a file of its own name. With ``--modalities`` the aligned model runs on each
 group of modalities instead, and ``results/movies-modalities.md`` is written. All that is chosen is
 chosen on valid; test is measured once per row.
 """
@@ -76,19 +77,21 @@ def main() -> None:
     """Run all rows; the file is written anew after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="folder of the films")
+    parser.add_argument("--config", default="configs/movies.yaml")
     parser.add_argument("--cache", default=".mmalign/cache")
     parser.add_argument("--modalities", action="store_true", help="what each modality brings")
     options = parser.parse_args()
     place = {"path": options.data, "interactions": "benchmark.parquet"}
-    base = merge(load_yaml("configs/movies.yaml"), {"data": place, "cache": options.cache})
+    base = merge(load_yaml(options.config), {"data": place, "cache": options.cache})
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     started = time.perf_counter()
     rows: list[str] = []
-    file = "movies-modalities.md" if options.modalities else "movies.md"
-    flag = " --modalities" if options.modalities else ""
+    stem = Path(options.config).stem
+    file = f"{stem}-modalities.md" if options.modalities else f"{stem}.md"
+    flag = f" --config {options.config}" + (" --modalities" if options.modalities else "")
 
     def add(name: str, row: dict[str, float]) -> None:
         rows.append(line(name, row))

@@ -10,6 +10,7 @@ from mmalign.cli.tables import print_json
 from mmalign.data.catalog import Catalog
 from mmalign.evaluation.protocol import evaluate
 from mmalign.experiment import ExperimentConfig
+from mmalign.progress import shows_bars
 from mmalign.recommender import Recommender
 from mmalign.recommender.held_out import check_held_out
 
@@ -35,6 +36,7 @@ def evaluate_artefact(parser: argparse.ArgumentParser) -> Callable[[argparse.Nam
             options.split,
             ks=config.evaluation.ks,
             exclude_seen=seen_splits(options.exclude_seen, config),
+            progress=shows_bars(),
         )
         if options.json:
             print_json(found.to_dict())

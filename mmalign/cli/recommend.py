@@ -18,6 +18,7 @@ from mmalign.evaluation.protocol import rank_slice
 from mmalign.evaluation.slices import build_slice
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import ITEM_ID, SLICES, USER_ID
+from mmalign.progress import advancing, shows_bars
 from mmalign.ranking import ranked_lists
 from mmalign.recommender import Recommender
 from mmalign.recommender.held_out import check_held_out
@@ -94,6 +95,7 @@ def _of_users(
         candidates=options.candidates,
         exclude_seen=seen_splits(options.exclude_seen, config),
         filter=options.filter,
+        progress=shows_bars(),
     )
 
 
@@ -106,7 +108,8 @@ def _of_split(
     seen = seen_splits(options.exclude_seen, config)
     part = build_slice(catalog, options.split, options.candidates, seen)
     k = min(options.k, max(len(part.candidates), 1))
-    positions, scores = rank_slice(recommender.for_catalog(catalog), part, k)
+    with advancing("ranking", len(part.users), shows_bars()) as advance:
+        positions, scores = rank_slice(recommender.for_catalog(catalog), part, k, advance=advance)
     users, items = catalog.user_ids[part.users], catalog.item_ids[part.candidates]
     frame = ranked_lists(positions, scores, users, items, (USER_ID, ITEM_ID))
     if options.users != ["all"]:

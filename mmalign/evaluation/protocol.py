@@ -6,7 +6,7 @@ What each slice holds is told in :mod:`mmalign.evaluation.slices`. Nothing is sa
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from mmalign.evaluation.random_scorer import RandomScorer
 from mmalign.evaluation.result import Bucket, Evaluation, SliceResult
 from mmalign.evaluation.slices import Slice, build_slice, earlier_splits
 from mmalign.interfaces import SLICES, BoolArray, FloatArray, IntArray, Recommends
+from mmalign.progress import advancing
 from mmalign.ranking import top_k
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def evaluate(
     slices: Sequence[str] = SLICES,
     exclude_seen: Sequence[str] = ("train", "valid"),
     block_size: int = 512,
+    progress: bool = False,
 ) -> Evaluation:
     """Rank every candidate for every user of each slice and measure the lists.
 
@@ -67,6 +69,7 @@ def evaluate(
             default means train.
         block_size: Most users scored at a time; fewer when the candidates are so many that the
             blocks in flight would take more than about 1 GiB.
+        progress: Whether to draw a bar on standard error.
 
     Returns:
         Per slice: means over its users of ``recall@k`` and ``ndcg@k``; ``coverage@k``, ``gini@k``
@@ -89,15 +92,30 @@ def evaluate(
             nothing = np.full((len(part.users), cutoffs[-1]), -1, dtype=np.int64)
             results[name] = _unmeasured(_measure(part, nothing, cutoffs, interactions))
             continue
-        positions, _ = rank_slice(scorer, part, cutoffs[-1], block_size=block_size)
+        with advancing(f"ranking {name}", len(part.users), progress) as advance:
+            positions, _ = rank_slice(
+                scorer, part, cutoffs[-1], block_size=block_size, advance=advance
+            )
         results[name] = _measure(part, positions, cutoffs, interactions)
     return Evaluation(split, cutoffs, earlier_splits(split, exclude_seen), results)
 
 
 def rank_slice(
-    scorer: Recommends, part: Slice, k: int, *, block_size: int = 512
+    scorer: Recommends,
+    part: Slice,
+    k: int,
+    *,
+    block_size: int = 512,
+    advance: Callable[[int], None] | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Rank the candidates of a slice for its users, block by block on all cores.
+
+    Args:
+        scorer: As for :func:`evaluate`.
+        part: Users, candidates and exclusions.
+        k: Length of the lists.
+        block_size: Most users scored at a time.
+        advance: Told of the number of users whenever a block is done.
 
     Returns:
         Positions in ``part.candidates`` ``[B, K]`` and scores ``[B, K]``, padded as in
@@ -126,7 +144,10 @@ def rank_slice(
                 got=scores.shape,
                 fix="mend the model's score method",
             )
-        return top_k(scores, k, part.exclude[block])
+        found = top_k(scores, k, part.exclude[block])
+        if advance is not None:
+            advance(len(scores))
+        return found
 
     none = top_k(np.empty((0, len(part.candidates)), dtype=np.float32), k)
     with ThreadPoolExecutor(max_workers=cores) as pool:

@@ -18,6 +18,7 @@ from mmalign.errors import DataError
 from mmalign.features.cache import FeatureCache
 from mmalign.features.shelf import Advance, Lookup, Shelf
 from mmalign.interfaces import Encoder, Feature, Media
+from mmalign.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -254,7 +255,5 @@ def _bar(progress: bool) -> Iterator[Progress | None]:
     if not progress:
         yield None
         return
-    from mmalign.features.progress import encoding_bar
-
-    with encoding_bar() as bar:
+    with progress_bar() as bar:
         yield bar

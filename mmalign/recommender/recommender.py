@@ -25,6 +25,7 @@ from mmalign.interfaces import (
 )
 from mmalign.models import Model
 from mmalign.models.calibration import Calibration, standardise
+from mmalign.progress import advancing
 from mmalign.ranking import ranked_lists, top_k
 from mmalign.recommender import artefact
 from mmalign.recommender.additions import known_features, new_items, stacked
@@ -151,6 +152,7 @@ class Recommender:
         candidates: str = "all",
         exclude_seen: Sequence[str] = ("train", "valid"),
         filter: Filter | Sequence[Filter] | None = None,
+        progress: bool = False,
     ) -> pd.DataFrame:
         """Rank items for users.
 
@@ -162,6 +164,7 @@ class Recommender:
             exclude_seen: Splits whose items are left out for the user.
             filter: A condition on the items' columns such as ``price < 20``, or a function from
                 the items' frame to a mask; or several, all of which must hold.
+            progress: Whether to draw a bar on standard error.
 
         Returns:
             Columns ``user_id, item_id, rank, score``; rank from 1.
@@ -178,14 +181,18 @@ class Recommender:
         seen = [self._split(name) for name in exclude_seen]
         columns = choose(self.items, self.warm, candidates, filter)
         lists, strangers = [], 0
-        for start in range(0, max(len(rows), 1), BLOCK):
-            part = rows[start : start + BLOCK]
-            scores, unknown = self._scores(pick(self.seen["train"], part))
-            taken = union([pick(matrix, part) for matrix in seen])[:, columns] if seen else None
-            found = top_k(scores[:, columns], _at_most(k, len(columns)), taken)
-            strangers += int(unknown.sum())
-            owners = ids[start : start + BLOCK]
-            lists.append(ranked_lists(*found, owners, self.item_ids[columns], (USER_ID, ITEM_ID)))
+        with advancing("ranking", len(rows), progress) as advance:
+            for start in range(0, max(len(rows), 1), BLOCK):
+                part = rows[start : start + BLOCK]
+                scores, unknown = self._scores(pick(self.seen["train"], part))
+                taken = union([pick(matrix, part) for matrix in seen])[:, columns] if seen else None
+                found = top_k(scores[:, columns], _at_most(k, len(columns)), taken)
+                strangers += int(unknown.sum())
+                owners = ids[start : start + BLOCK]
+                lists.append(
+                    ranked_lists(*found, owners, self.item_ids[columns], (USER_ID, ITEM_ID))
+                )
+                advance(len(part))
         _warn_of_strangers(strangers)
         return pd.concat(lists, ignore_index=True)
 
