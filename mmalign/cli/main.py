@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from mmalign import __version__
-from mmalign.cli.memory import keep_freed_memory
+from mmalign.cli.memory import keep_freed_memory, without_collecting
 from mmalign.cli.process import process_number
 from mmalign.config import parse_overrides
 from mmalign.errors import ConfigError, MMAlignError, nearest
@@ -130,7 +130,8 @@ def _run(arguments: list[str]) -> int:
     keep_freed_memory()
     if name == "fit":  # an option without a value is seen before what takes long to import
         parse_overrides([argument for argument in rest if argument not in FIT_FLAGS])
-    module = import_module(f"mmalign.cli.{room}")
+    with without_collecting():
+        module = import_module(f"mmalign.cli.{room}")
     if name == "fit":  # follows LightningCLI, so it parses its own line
         run_fit: Callable[[list[str]], int] = module.run
         return run_fit(rest)
