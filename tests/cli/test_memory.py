@@ -10,10 +10,14 @@ from mmalign.cli.memory import without_collecting
 
 
 def test_the_collector_is_off_inside_and_on_again_after_a_failure() -> None:
+    def fail() -> None:
+        with without_collecting():
+            assert not gc.isenabled()
+            raise ImportError
+
     assert gc.isenabled()
-    with pytest.raises(ImportError), without_collecting():
-        assert not gc.isenabled()
-        raise ImportError
+    with pytest.raises(ImportError):
+        fail()
     assert gc.isenabled()
 
 
