@@ -144,6 +144,7 @@ def test_a_failure_costs_its_row(plan, features, here, tmp_path, capsys):
 class TestChildren:
     """Processes: one that works, and each way in which one does not."""
 
+    @pytest.mark.slow
     def test_one_works(self, plan, features, tmp_path):
         write_features({}, tmp_path / "f")
         job = tune_job(plan(), "ease")

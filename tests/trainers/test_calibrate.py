@@ -16,6 +16,7 @@ class Known:
     """Scores are known for each user, who is known by the one item of the history."""
 
     serves_cold = True
+    uses_content = True
 
     def __init__(self, **parts):
         self.parts = parts
@@ -110,3 +111,9 @@ def test_is_deterministic_and_bounded_in_users(likes, monkeypatch):
     )
     choose_calibration(model, shop, seed=1)
     assert max(asked) == 7
+
+
+def test_cold_scores_by_chance_are_not_scaled(likes):
+    model = Known(score=likes)
+    model.uses_content = False
+    assert choose_calibration(model, catalog(likes)) == Calibration()

@@ -48,7 +48,7 @@ def interrupt(monkeypatch, step):
     monkeypatch.setattr(PairwiseModule, "training_step", training_step)
 
 
-QUICK = ("alpharec", "gar", "lightgcn")
+QUICK = ("lightgcn",)
 """Of which the quality is measured in the fast suite."""
 
 
