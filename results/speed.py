@@ -30,7 +30,9 @@ def main() -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    lines = re.findall(r"^(?=.*\d)(?!.*(?:passed|failed|note:)).+: .+$", run.stdout, re.MULTILINE)
+    lines = re.findall(
+        r"^(?=.*\d)(?!\s|.*(?:passed|failed|Error|print\()).+: .+$", run.stdout, re.MULTILINE
+    )
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     (HERE / "speed.md").write_text(
         "# Speed\n\n"
