@@ -30,9 +30,8 @@ def main() -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    lines = re.findall(
-        r"^(?=.*\d)(?!\s|.*(?:passed|failed|Error|print\()).+: .+$", run.stdout, re.MULTILINE
-    )
+    printed = r"^(?=.*\d)(?!\s|.*(?:passed|failed|Error|print\()).+: .+$"
+    lines = re.findall(printed, run.stdout, re.MULTILINE)
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     (HERE / "speed.md").write_text(
         "# Speed\n\n"
