@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from mmalign.graph.operators import keep_edges
 from mmalign.interfaces import BoolArray, FloatArray, IntArray
 
 __all__ = ["Negatives", "UnseenItems", "hold_out", "sample_negatives"]
@@ -37,7 +38,7 @@ def hold_out(
     in_batch[users] = True
     of_batch = np.repeat(in_batch, np.diff(matrix.indptr))
     removed = cold[matrix.indices] | (of_batch & (rng.random(matrix.nnz) < share))
-    return _keep(matrix, ~removed), _keep(matrix, removed)[users]
+    return keep_edges(matrix, ~removed), keep_edges(matrix, removed)[users]
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,3 @@ class UnseenItems:
         keys = users[:, None] * self._num_items + rank
         passed = np.searchsorted(self._before, keys, side="right") - self._starts[users][:, None]
         return np.where(taken < self._num_items, rank + passed, rank)
-
-
-def _keep(matrix: sp.csr_matrix, mask: BoolArray) -> sp.csr_matrix:
-    starts = np.concatenate([[0], np.cumsum(mask)])[matrix.indptr]
-    return sp.csr_matrix((matrix.data[mask], matrix.indices[mask], starts), shape=matrix.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmalign.evaluation.metrics import BUCKETS
@@ -209,8 +209,7 @@ def _slices(summary: Summary) -> list[str]:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
     align = ["---" if i < left else "---:" for i in range(len(columns))]
-    escape: Callable[[str], str] = lambda cell: cell.replace("|", "\\|")  # noqa: E731
-    lines = [columns, align, *([*map(escape, row)] for row in rows)]
+    lines = [columns, align, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmalign.errors import ConfigError, DataError
-from mmalign.interfaces import FloatArray
+from mmalign.errors import DataError
+from mmalign.interfaces import BoolArray, FloatArray
 
-__all__ = ["SparseOperator", "drop_edges", "row_normalise", "symmetric_normalise"]
+__all__ = ["SparseOperator", "keep_edges", "row_normalise", "symmetric_normalise"]
 
 
 class SparseOperator:
@@ -206,32 +206,25 @@ def row_normalise(csr: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags_array(rows) @ weights, dtype=np.float32)
 
 
-def drop_edges(csr: sp.csr_matrix, rate: float, rng: np.random.Generator) -> sp.csr_matrix:
-    """Leave out each edge with probability ``rate``, keeping the weights of the others.
+def keep_edges(csr: sp.csr_matrix, kept: BoolArray) -> sp.csr_matrix:
+    """Leave out the edges that are not kept; the weights of the others stay.
 
-    The kept weights are not scaled up: normalising the result does that.
+    They are not scaled up: normalising the result does that.
 
-    Args:
-        csr: Any weights.
-        rate: Share of edges to leave out, in [0, 1).
-        rng: Source of randomness.
-
-    Raises:
-        ConfigError: ``rate`` is outside [0, 1).
+    Shapes:
+        kept: one mark per stored entry, in the order of ``csr.data``.
 
     Example:
         >>> import numpy as np
         >>> import scipy.sparse as sp
-        >>> full = sp.csr_matrix(np.ones((10, 10)))
-        >>> drop_edges(full, 0.3, np.random.default_rng(0)).nnz
-        75
+        >>> full = sp.csr_matrix([[1.0, 2.0], [0.0, 3.0]])
+        >>> keep_edges(full, np.array([False, True, True])).toarray()
+        array([[0., 2.],
+               [0., 3.]])
     """
-    if not 0 <= rate < 1:
-        raise ConfigError("rate must be in [0, 1)", got=rate, fix="0 keeps every edge")
-    keep = rng.random(csr.nnz) >= rate
     # Kept entries stay in order, so each new row starts after those kept before it.
-    starts = np.concatenate([[0], np.cumsum(keep)])[csr.indptr]
-    return sp.csr_matrix((csr.data[keep], csr.indices[keep], starts), shape=csr.shape)
+    starts = np.concatenate([[0], np.cumsum(kept)])[csr.indptr]
+    return sp.csr_matrix((csr.data[kept], csr.indices[kept], starts), shape=csr.shape)
 
 
 def _canonical(csr: sp.csr_matrix) -> sp.csr_matrix:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.graph.operators import (
     SparseOperator,
-    drop_edges,
+    keep_edges,
     row_normalise,
     symmetric_normalise,
 )
@@ -38,7 +38,7 @@ __all__ = [
     "LightGCN",
     "PropagationLayer",
     "SparseOperator",
-    "drop_edges",
+    "keep_edges",
     "make_layer",
     "row_normalise",
     "symmetric_normalise",

@@ -10,10 +10,9 @@ import scipy.linalg
 import scipy.sparse as sp
 import torch
 
-from mmalign.errors import ConfigError
 from mmalign.interfaces import FloatArray, IntArray
 from mmalign.models.base import Model, TrainData
-from mmalign.models.checks import check_positive
+from mmalign.models.checks import check_positive, check_within
 
 __all__ = ["BPR", "BPRConfig", "bpr_factors"]
 
@@ -51,8 +50,7 @@ class BPRConfig:
             batch_size=self.batch_size,
             fold_in=self.fold_in,
         )
-        if not 0 <= self.l2 < np.inf:
-            raise ConfigError("l2 must be finite and not negative", got=self.l2, fix="try 0.03")
+        check_within("[0, inf)", l2=self.l2)
 
 
 class BPR(Model[BPRConfig]):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmalign.errors import ConfigError
 from mmalign.interfaces import FloatArray, IntArray
 from mmalign.models.base import Model, TrainData
 from mmalign.models.calibration import standardise
-from mmalign.models.kernel import ContentModel, KernelConfig
+from mmalign.models.checks import check_positive, check_within
+from mmalign.models.item_weights import ItemWeights
+from mmalign.models.kernel import KernelConfig
+from mmalign.models.ridge import ridge_map
 
 __all__ = [
     "CollectiveConfig",
@@ -44,7 +46,7 @@ class EaseConfig:
     l2: float = 150.0
 
     def __post_init__(self) -> None:
-        _check_penalty("l2", self.l2)
+        check_positive(l2=self.l2)
 
 
 class Ease(Model[EaseConfig]):
@@ -95,15 +97,8 @@ class KernelRidgeConfig:
     appeal: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.content_weight < np.inf:
-            raise ConfigError(
-                "content_weight must be finite and not negative",
-                got=self.content_weight,
-                fix="0 leaves content out",
-            )
-        _check_penalty("l2", self.l2)
-        _check_penalty("regularization", self.regularization)
-        _check_penalty("appeal", self.appeal)
+        check_within("[0, inf)", content_weight=self.content_weight)
+        check_positive(l2=self.l2, regularization=self.regularization, appeal=self.appeal)
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ class CollectiveConfig(KernelRidgeConfig):
     appeal: float = 1.5
 
 
-class KernelRidge(ContentModel[KernelRidgeConfig]):
+class KernelRidge(ItemWeights[KernelRidgeConfig]):
     """EASE, continued to cold items by ridge regression of each user's EASE scores on content.
 
     A user's scores over warm items, less their mean, are regressed on the kernel's features, so a
@@ -136,26 +131,24 @@ class KernelRidge(ContentModel[KernelRidgeConfig]):
     scale on valid.
     """
 
-    serves_cold: ClassVar[bool] = True
-    learned = ("warm", "content", "weights", "to_content", "average_user")
-    weights: FloatArray
-    to_content: FloatArray
+    learned = (*ItemWeights.learned, "average_user")
     average_user: FloatArray
 
     def fit(self, data: TrainData) -> Self:
         """Solve EASE, then the regression on content."""
         self.fit_content(data)
-        z = self.content[data.warm].astype(np.float64)
+        matrix, z = data.matrix[:, data.warm], self.content[data.warm].astype(np.float64)
         prior = self.config.content_weight * (z @ z.T) if self.config.content_weight else None
-        self.weights = ease_weights(data.matrix[:, data.warm], self.config.l2, prior)
-        gram = z.T @ z
-        gram[np.diag_indices_from(gram)] += self.config.regularization
-        solved = scipy.linalg.solve(gram, z.T, assume_a="pos").T
-        centred = self.weights - self.weights.mean(axis=1, keepdims=True)
-        self.to_content = (centred @ solved).astype(np.float32)
-        average = self._average_scores(data.matrix[:, data.warm])
-        self.average_user = (average @ solved).astype(np.float32)
+        self.weights = ease_weights(matrix, self.config.l2, prior)
+        self.regress(self.config.regularization)
+        scores = self._average_scores(matrix)
+        self.average_user = ridge_map(z, scores[:, None], self.config.regularization)[:, 0]
         return self
+
+    def shared_taste(self, warm_scores: FloatArray) -> FloatArray:
+        """``[B, D]``: more of the average user, in the unit of each user's scores."""
+        spread = warm_scores.std(axis=1, keepdims=True)
+        return np.asarray((self.config.appeal - 1) * spread * self.average_user, np.float32)
 
     def _average_scores(self, matrix: sp.csr_matrix) -> NDArray[np.float64]:
         """``[W]``: standardised EASE scores of warm items in the mean of the users."""
@@ -166,21 +159,6 @@ class KernelRidge(ContentModel[KernelRidgeConfig]):
             scores = active[start : start + BLOCK_SIZE] @ self.weights
             total += standardise(scores, everything).sum(axis=0, dtype=np.float64) / active.shape[0]
         return total
-
-    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
-        """EASE scores of warm candidates, regressed scores of cold ones."""
-        past = history[:, self.warm]
-        warm_rows = np.cumsum(self.warm) - 1
-        warm_scores = past @ self.weights
-        out = np.empty((history.shape[0], len(items)), np.float32)
-        is_warm = self.warm[items]
-        out[:, is_warm] = warm_scores[:, warm_rows[items[is_warm]]]
-        cold = items[~is_warm]
-        mean = warm_scores.mean(axis=1, keepdims=True)
-        spread = warm_scores.std(axis=1, keepdims=True)
-        user = past @ self.to_content + (self.config.appeal - 1) * spread * self.average_user
-        out[:, ~is_warm] = user @ self.content[cold].T + mean
-        return out
 
 
 def ease_weights(
@@ -194,7 +172,7 @@ def ease_weights(
     Raises:
         ConfigError: ``l2`` is not positive.
     """
-    _check_penalty("l2", l2)
+    check_positive(l2=l2)
     gram = (matrix.T @ matrix).toarray().astype(np.float64)
     if prior is not None:
         gram += prior
@@ -203,8 +181,3 @@ def ease_weights(
     weights: FloatArray = (-inverse / np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(weights, 0)
     return weights
-
-
-def _check_penalty(name: str, value: float) -> None:
-    if not 0 < value < np.inf:
-        raise ConfigError(f"{name} must be positive", got=value, fix="see the default")

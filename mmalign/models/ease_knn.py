@@ -17,7 +17,6 @@ from mmalign.models.closed_form import ease_weights
 from mmalign.models.item_weights import ItemWeights
 from mmalign.models.kernel import KernelConfig
 from mmalign.models.neighbours import normalised
-from mmalign.models.ridge import ridge_map
 
 __all__ = ["EaseKNN", "EaseKNNConfig", "mix"]
 
@@ -76,9 +75,7 @@ class EaseKNN(ItemWeights[EaseKNNConfig]):
         graph = content_knn(Feature(z, (z != 0).any(axis=1)), self.config.neighbours)
         graph = graph.maximum(graph.T)  # neighbours if either is among the other's nearest
         self.weights = mix(ease, normalised(graph.tocsr()), self.config)
-        self.average = self.weights.mean(axis=1)
-        centred = self.weights.T - self.average
-        self.to_content = ridge_map(z, centred, self.config.regularization).T.copy()
+        self.regress(self.config.regularization)
         return self
 
 

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from mmalign.interfaces import FloatArray, IntArray
 from mmalign.models.base import C
 from mmalign.models.kernel import ContentModel
+from mmalign.models.ridge import ridge_map
 
 __all__ = ["ItemWeights"]
 
@@ -24,18 +25,30 @@ class ItemWeights(ContentModel[C]):
     """
 
     serves_cold: ClassVar[bool] = True
-    learned = ("warm", "content", "weights", "to_content", "average")
+    learned: ClassVar[tuple[str, ...]] = ("warm", "content", "weights", "to_content", "average")
     weights: FloatArray
     to_content: FloatArray
     average: FloatArray
+
+    def regress(self, penalty: float) -> None:
+        """Continue the weights to cold items by ridge on content, with an intercept."""
+        self.average = self.weights.mean(axis=1)
+        centred = self.weights.T - self.average
+        self.to_content = ridge_map(self.content[self.warm], centred, penalty).T.copy()
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """Sum the weights from the history's warm items to each candidate."""
         past = history[:, self.warm]
         warm_rows = np.cumsum(self.warm) - 1
+        warm_scores = past @ self.weights
         is_warm = self.warm[items]
         out = np.empty((history.shape[0], len(items)), np.float32)
-        out[:, is_warm] = past @ self.weights[:, warm_rows[items[is_warm]]]
-        out[:, ~is_warm] = (past @ self.to_content) @ self.content[items[~is_warm]].T
+        out[:, is_warm] = warm_scores[:, warm_rows[items[is_warm]]]
+        taste = past @ self.to_content + self.shared_taste(warm_scores)
+        out[:, ~is_warm] = taste @ self.content[items[~is_warm]].T
         out[:, ~is_warm] += (past @ self.average)[:, None]
         return out
+
+    def shared_taste(self, warm_scores: FloatArray) -> FloatArray | float:
+        """What is added to the users' directions in content, ``[B, D]``: nothing here."""
+        return 0.0

@@ -14,6 +14,7 @@ from mmalign.errors import ConfigError
 from mmalign.graph.knn import content_knn
 from mmalign.interfaces import Feature, Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, C, Model, TrainData
+from mmalign.models.checks import check_positive, check_within
 from mmalign.models.kernel import ContentModel, KernelConfig
 
 __all__ = [
@@ -42,9 +43,8 @@ class ItemKNNConfig:
     shrinkage: float = 10.0
 
     def __post_init__(self) -> None:
-        _check_neighbours(self.neighbours)
-        if not 0 <= self.shrinkage < np.inf:
-            raise ConfigError("shrinkage must not be negative", got=self.shrinkage, fix="try 10")
+        check_positive(neighbours=self.neighbours)
+        check_within("[0, inf)", shrinkage=self.shrinkage)
 
 
 class ItemItem(Model[C]):
@@ -119,7 +119,7 @@ class ContentKNNConfig:
     kernel: KernelConfig = field(default_factory=KernelConfig)
 
     def __post_init__(self) -> None:
-        _check_neighbours(self.neighbours)
+        check_positive(neighbours=self.neighbours)
         if self.hops < 1:
             raise ConfigError("hops must be at least 1", got=self.hops, fix="try 1 or 3")
 
@@ -181,11 +181,6 @@ def normalised(graph: sp.csr_matrix) -> sp.csr_matrix:
     sums = np.asarray(graph.sum(axis=1), np.float64).ravel()
     scale = sp.diags_array(np.divide(1, np.sqrt(sums), out=np.zeros_like(sums), where=sums > 0))
     return sp.csr_matrix(scale @ graph @ scale, dtype=np.float32)
-
-
-def _check_neighbours(value: int) -> None:
-    if value < 1:
-        raise ConfigError("neighbours must be at least 1", got=value, fix="try 50")
 
 
 def _strongest(matrix: sp.csr_matrix, k: int) -> sp.csr_matrix:

@@ -74,5 +74,5 @@ def test_impossible_settings() -> None:
     for name in ("embedding_dim", "learning_rate", "epochs", "batch_size", "fold_in"):
         with pytest.raises(ConfigError, match=f"{name} must be positive"):
             BPRConfig(**{name: 0})
-    with pytest.raises(ConfigError, match="l2 must be finite"):
+    with pytest.raises(ConfigError, match="l2 must be in"):
         BPRConfig(l2=-0.1)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from mmalign.errors import ConfigError
 from mmalign.interfaces import FloatArray
+from mmalign.models.checks import check_positive
 from mmalign.models.ials import fold_in
 
 __all__ = ["Factors", "FactorsConfig"]
@@ -32,11 +32,9 @@ class FactorsConfig:
     iterations: int = 15
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "l2", "iterations"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ConfigError(
-                    f"factors.{name} must be positive", got=getattr(self, name), fix="see default"
-                )
+        check_positive(
+            **{f"factors.{name}": getattr(self, name) for name in ("alpha", "l2", "iterations")}
+        )
 
 
 class Factors:

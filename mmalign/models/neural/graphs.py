@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from torch import Tensor
 
 from mmalign.errors import DataError
-from mmalign.graph.knn import content_knn
-from mmalign.graph.propagation import SparseOperator, symmetric_normalise
+from mmalign.graph.knn import combine_knn, content_knn
+from mmalign.graph.propagation import SparseOperator, keep_edges, symmetric_normalise
 from mmalign.models.base import TrainData
 
 __all__ = ["item_graphs", "mix", "propagate", "prune_edges"]
@@ -91,7 +91,7 @@ def mix(graphs: Mapping[str, SparseOperator], image_weight: float) -> SparseOper
     weights = {name: (1 - image_weight) / len(others) for name in others}
     if "image" in graphs:
         weights["image"] = image_weight
-    return SparseOperator(sum(weights[name] * graph.csr for name, graph in graphs.items()))
+    return SparseOperator(combine_knn({name: graph.csr for name, graph in graphs.items()}, weights))
 
 
 def prune_edges(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -> sp.csr_matrix:
@@ -117,6 +117,6 @@ def prune_edges(matrix: sp.csr_matrix, share: float, rng: np.random.Generator) -
     count = max(1, int(share * matrix.nnz))
     # The largest of log weight plus Gumbel noise are a draw without replacement.
     order = np.argsort(-(log_weight + rng.gumbel(size=matrix.nnz)), kind="stable")[:count]
-    kept = np.sort(order)
-    entries = (matrix.data[kept], (rows[kept], matrix.indices[kept]))
-    return sp.csr_matrix(entries, shape=matrix.shape)
+    kept = np.zeros(matrix.nnz, dtype=bool)
+    kept[order] = True
+    return keep_edges(matrix, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
@@ -82,9 +83,9 @@ class TransferModel(ContentNeuralModel[T]):
         """What a network is built on; see :class:`TransferNetwork`."""
         return self.start_users, torch.from_numpy(self.factors.items), self.concatenated
 
+    @abstractmethod
     def map_users(self, start: Tensor) -> Tensor:
         """From a factorisation's user vectors to those that are ranked by, ``[B, D']``."""
-        raise NotImplementedError
 
     def remember_users(self, matrix: sp.csr_matrix, vectors: FloatArray) -> None:
         """Nothing: a history gives a user's vector."""
