@@ -14,12 +14,13 @@ from mmalign.data.catalog import Catalog
 from mmalign.errors import TrainingError
 from mmalign.evaluation.protocol import evaluate
 from mmalign.graph.propagation import SparseOperator
-from mmalign.interfaces import SLICES, FloatArray, IntArray
+from mmalign.interfaces import FloatArray, IntArray
 from mmalign.models.aligned import Aligned
 from mmalign.models.base import TrainData
 from mmalign.models.network import States
 from mmalign.objectives import alignment, ranking
 from mmalign.trainers.sampling import hold_out, sample_negatives
+from mmalign.trainers.validation import log_valid
 
 __all__ = ["AlignedModule"]
 
@@ -130,14 +131,7 @@ class AlignedModule(LightningModule):
         """Measure the network alone on valid."""
         self._model.freeze(self._data)
         found = evaluate(_NetworkOnly(self._model), self._catalog, "valid", ks=(20,))
-        for name in SLICES:
-            value = found.slices[name].metrics["ndcg@20"]
-            if np.isfinite(value):
-                self._log_valid(f"valid/{name}_ndcg@20", value)
-        self._log_valid("valid/ndcg@20", found.harmonic_mean("ndcg@20"))
-
-    def _log_valid(self, name: str, value: float) -> None:
-        self.log(name, value, prog_bar=True, rank_zero_only=False, sync_dist=True)
+        log_valid(self, found)
 
     def _rank(
         self,

@@ -17,6 +17,7 @@ from mmalign.interfaces import SLICES
 from mmalign.models.base import TrainData
 from mmalign.models.neural.base import NeuralModel, Triplets
 from mmalign.trainers.sampling import UnseenItems
+from mmalign.trainers.validation import log_valid
 
 __all__ = ["PairwiseModule"]
 
@@ -78,13 +79,4 @@ class PairwiseModule(LightningModule):
         self._model.freeze(self._data)
         slices = SLICES if self._model.serves_cold else ("warm",)
         found = evaluate(self._model, self._catalog, "valid", ks=(20,), slices=slices)
-        values = {f"{name}_": found.slices[name].metrics["ndcg@20"] for name in slices}
-        for name, value in {**values, "": found.harmonic_mean("ndcg@20")}.items():
-            if np.isfinite(value):
-                self.log(
-                    f"valid/{name}ndcg@20",
-                    value,
-                    prog_bar=True,
-                    rank_zero_only=False,
-                    sync_dist=True,
-                )
+        log_valid(self, found)

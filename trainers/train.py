@@ -35,6 +35,7 @@ from mmalign.trainers.module import AlignedModule
 from mmalign.trainers.options import TRAINER_DEFAULTS, check_trainer
 from mmalign.trainers.pairwise import PairwiseModule
 from mmalign.trainers.resume import Origin, check_resumable, describe, read_checkpoint
+from mmalign.trainers.validation import monitors
 
 __all__ = ["CurvePoint", "Trainable", "train"]
 
@@ -172,7 +173,7 @@ def _last(folder: Path) -> ModelCheckpoint:
 
 
 def _check_monitor(monitor: str, slices: list[str]) -> None:
-    known = ["valid/ndcg@20", *(f"valid/{name}_ndcg@20" for name in slices)]
+    known = monitors(slices)
     if monitor not in known:
         raise ConfigError(
             "training.monitor names no metric that valid gives",

@@ -94,7 +94,8 @@ def make_plan(
     running, not_run = {}, {}
     for model in config.benchmark.models or tuple(MODELS):
         search_space(config, model)
-        if MODELS[model].uses_content and not modalities.get(model):
+        has_features, has_lists = bool(modalities.get(model)), bool(catalog.neighbours)
+        if not MODELS[model].can_fit(features=has_features, neighbours=has_lists):
             not_run[model] = "it needs content, and data names no text, image or attribute"
         else:
             running[model] = modalities.get(model, ()) if MODELS[model].uses_content else ()

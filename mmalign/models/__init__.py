@@ -19,6 +19,8 @@ from mmalign.models.closed_form import (
 )
 from mmalign.models.content_mean import ContentMean, ContentMeanConfig
 from mmalign.models.ease_knn import EaseKNN, EaseKNNConfig
+from mmalign.models.fused import Fused, FusedConfig
+from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
 from mmalign.models.ials import IALS, IALSConfig
 from mmalign.models.l3ae import L3AE, L3AEConfig
 from mmalign.models.neighbours import ContentKNN, ContentKNNConfig, ItemKNN, ItemKNNConfig
@@ -45,6 +47,8 @@ MODELS: dict[str, type[Model[Any]]] = {
     "ridge": KernelRidge,
     "ease": Ease,
     "ease_knn": EaseKNN,
+    "graph_ease": GraphEase,
+    "fused": Fused,
     "l3ae": L3AE,
     "slim": SLIM,
     "ials": IALS,
@@ -83,6 +87,8 @@ class ModelConfig:
     ridge: RidgeConfig = field(default_factory=RidgeConfig)
     ease: EaseConfig = field(default_factory=EaseConfig)
     ease_knn: EaseKNNConfig = field(default_factory=EaseKNNConfig)
+    graph_ease: GraphEaseConfig = field(default_factory=GraphEaseConfig)
+    fused: FusedConfig = field(default_factory=FusedConfig)
     l3ae: L3AEConfig = field(default_factory=L3AEConfig)
     slim: SLIMConfig = field(default_factory=SLIMConfig)
     ials: IALSConfig = field(default_factory=IALSConfig)

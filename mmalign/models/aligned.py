@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mmalign.graph.knn import content_knn
@@ -202,6 +203,24 @@ class Aligned(Model[AlignedConfig]):
         self.vectors = np.concatenate([self.vectors, states.items.numpy()])
         self.layers = np.concatenate([self.layers, torch.stack(states.layers).numpy()], axis=1)
 
+    @torch.no_grad()
+    def _hear(self, history: sp.csr_matrix, items: IntArray, taken: sp.csr_matrix) -> None:
+        """Pass messages to the items along the revealed edges; the users keep their states."""
+        self.teacher._hear(history, items, taken)
+        graph = SparseOperator(sp.csr_matrix(history), column_degree=np.maximum(self.degree, 1))
+        edges = SparseOperator(taken, column_degree=_sums(history))
+        state = placed = torch.from_numpy(self.layers[0, items])
+        users = torch.zeros(graph.shape[0], self.config.embedding_dim)
+        layers = self.layers.copy()
+        for number, stored in enumerate(torch.from_numpy(self.layers)):
+            layers[number, items] = state.numpy()
+            users = self.network.to_user[number](stored, users, graph)
+            state = self.network.to_item[number](users, state, edges)
+            placed = placed + state
+        self.layers, self.vectors, self.degree = layers, self.vectors.copy(), self.degree.copy()
+        self.vectors[items] = F.normalize(placed, dim=1).numpy()
+        self.degree[items] = _sums(taken)
+
     def arrays(self) -> Arrays:
         """Item states, the network's weights and the teacher."""
         weights = {f"network.{k}": v.numpy() for k, v in self.network.state_dict().items()}
@@ -236,6 +255,11 @@ class Aligned(Model[AlignedConfig]):
         widths = {name: len(self.kernel.means[name]) for name in self.kernel.modalities}
         fused = min(self.config.fused_dim, self.kernel.dim)
         return AlignedNetwork(self.config, num_warm, fused, widths)
+
+
+def _sums(matrix: sp.csr_matrix) -> FloatArray:
+    """``[N]`` sums of the rows."""
+    return np.asarray(matrix.sum(axis=1), np.float32).ravel()
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

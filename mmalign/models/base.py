@@ -12,10 +12,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmalign.errors import DataError
+from mmalign.errors import ConfigError, DataError
 from mmalign.interfaces import BoolArray, Features, FloatArray, IntArray
 
-__all__ = ["Arrays", "C", "Model", "TrainData", "check_features"]
+__all__ = ["Arrays", "C", "Model", "TrainData", "check_features", "check_revealed"]
 
 Arrays = dict[str, NDArray[Any]]
 C = TypeVar("C")
@@ -82,6 +82,11 @@ class Model(ABC, Generic[C]):
     def __init__(self, config: C) -> None:
         self.config = config
 
+    @classmethod
+    def can_fit(cls, *, features: bool, neighbours: bool) -> bool:
+        """Say whether data with or without features and given neighbour lists will do."""
+        return features or not cls.uses_content
+
     @abstractmethod
     def fit(self, data: TrainData) -> Self:
         """Learn from train rows and content; may be called again from scratch."""
@@ -120,6 +125,29 @@ class Model(ABC, Generic[C]):
             self.warm = before
             raise
 
+    def reveal(self, history: sp.csr_matrix, revealed: sp.csr_matrix) -> None:
+        """Let cold items hear the first users who took them; nothing is trained.
+
+        Warm items, and cold ones of which nothing is revealed, stay as they are. An item moves from
+        where its content placed it, so tell it once, on a freshly loaded model, all that is known.
+
+        Args:
+            history: What the users took in train.
+            revealed: What they took of cold items; the users in the same order.
+
+        Shapes:
+            history: ``[U, I]``; revealed: ``[U, I]``, not negative.
+
+        Raises:
+            ConfigError: The model learns of a cold item by a refit only.
+            DataError: A shape does not fit, or an interaction is of a warm item; the model stays
+                as it was.
+        """
+        check_revealed(history, revealed, self.warm)
+        taken = sp.csr_matrix(revealed.T, dtype=np.float32)
+        items = np.flatnonzero(np.asarray(taken.sum(axis=1)))
+        self._hear(history, items, taken[items])
+
     def arrays(self) -> Arrays:
         """All that was learned, as named arrays."""
         return {name: getattr(self, name) for name in self.learned}
@@ -132,6 +160,36 @@ class Model(ABC, Generic[C]):
 
     def _append(self, features: Features, count: int) -> None:
         """Give ``count`` new items their place; ``warm`` has grown already."""
+
+    def _hear(self, history: sp.csr_matrix, items: IntArray, taken: sp.csr_matrix) -> None:
+        """Move cold items ``[N]`` by the weights ``[N, U]`` with which users took them."""
+        raise ConfigError(
+            f"{type(self).__name__} learns of a cold item by a refit only",
+            fix="fit again, or use aligned, collective or another model of item weights",
+        )
+
+
+def check_revealed(history: sp.csr_matrix, revealed: sp.csr_matrix, warm: BoolArray) -> None:
+    """Check that interactions are revealed of cold items alone.
+
+    Raises:
+        DataError: They are not, one is negative or no number, or a shape does not fit.
+    """
+    if revealed.shape != history.shape or history.shape[1] != len(warm):
+        raise DataError(
+            f"history and revealed must have a column for each of {len(warm)} items",
+            got=(history.shape, revealed.shape),
+            fix="pass two matrices [U, I] of the same users",
+        )
+    if not (revealed.data >= 0).all() or np.isinf(revealed.data).any():
+        raise DataError("revealed weights must be finite and not negative", fix="mend the weights")
+    known = np.flatnonzero(warm & (revealed.getnnz(axis=0) > 0))
+    if len(known):
+        raise DataError(
+            f"{len(known)} items with revealed interactions are warm",
+            got=f"item row {known[0]}",
+            fix="reveal interactions of cold items; warm ones need a refit",
+        )
 
 
 def check_features(features: Features, count: int) -> None:

@@ -12,7 +12,10 @@ from mmalign.models.base import C
 from mmalign.models.kernel import ContentModel
 from mmalign.models.ridge import ridge_map
 
-__all__ = ["ItemWeights"]
+__all__ = ["HALF_HEARD", "ItemWeights"]
+
+HALF_HEARD = 10.0
+"""Interactions after which an item has moved half of the way; chosen on valid of the films."""
 
 
 class ItemWeights(ContentModel[C]):
@@ -48,6 +51,19 @@ class ItemWeights(ContentModel[C]):
         out[:, ~is_warm] = taste @ self.content[items[~is_warm]].T
         out[:, ~is_warm] += (past @ self.average)[:, None]
         return out
+
+    def _hear(self, history: sp.csr_matrix, items: IntArray, taken: sp.csr_matrix) -> None:
+        """Move an item's content by ``sum of t_u / (n + 10)``, ``t_u`` its n users' tastes.
+
+        A taste is the direction in content that a history points to, at unit length: relevance
+        feedback (Rocchio 1971) with users in place of documents.
+        """
+        tastes = history[:, self.warm] @ self.to_content
+        lengths = np.linalg.norm(tastes, axis=1, keepdims=True)
+        tastes /= np.where(lengths > 0, lengths, 1)
+        moved = self.content.copy()
+        moved[items] += (taken @ tastes) / (np.asarray(taken.sum(axis=1)) + HALF_HEARD)
+        self.content = moved
 
     def shared_taste(self, warm_scores: FloatArray) -> FloatArray | float:
         """What is added to the users' directions in content, ``[B, D]``: nothing here."""

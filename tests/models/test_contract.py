@@ -25,6 +25,7 @@ class ModelContract:
 
     name: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = {}
+    reads_new_content: ClassVar[bool] = True
 
     def new(self) -> Model[Any]:
         torch.manual_seed(3)  # a network starts from torch's seed
@@ -179,7 +180,8 @@ class ModelContract:
         nan = {"text": Feature(np.full((1, 6), np.nan, np.float32), np.ones(1, bool))}
         short = {"text": Feature(np.ones((1, 6), np.float32), np.ones(2, bool))}
         ints = {"text": Feature(np.ones((1, 6), np.float32), np.ones(1, int))}  # type: ignore[arg-type]
-        refused = [nan, short, ints] + ([bad, {}] if model.uses_content else [])
+        refused = [nan, short, ints] + ([{}] if model.uses_content else [])
+        refused += [bad] if model.uses_content and self.reads_new_content else []
         for features in refused:
             with pytest.raises(DataError):
                 model.add_items(features, 1)
@@ -309,6 +311,17 @@ class TestMGCN(ModelContract):
 class TestPGL(ModelContract):
     name = "pgl"
     settings: ClassVar[dict[str, Any]] = NARROW
+
+
+class TestGraphEase(ModelContract):
+    name = "graph_ease"
+    reads_new_content = False
+    settings: ClassVar[dict[str, Any]] = {"neighbours": 3, "rank": 4}
+
+
+class TestFused(ModelContract):
+    name = "fused"
+    settings: ClassVar[dict[str, Any]] = NARROW | {"closed_form": {"rank": 4}}
 
 
 class TestPopularity(ModelContract):

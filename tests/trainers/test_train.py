@@ -12,9 +12,11 @@ import torch
 from mmalign.errors import ConfigError, TrainingError
 from mmalign.experiment import TrainingConfig
 from mmalign.graph.propagation import LAYERS
+from mmalign.interfaces import SLICES
 from mmalign.models import Aligned, TrainData
 from mmalign.trainers.module import AlignedModule
 from mmalign.trainers.options import TRAINER_DEFAULTS
+from mmalign.trainers.validation import monitors
 
 
 def same_weights(left, right):
@@ -113,7 +115,7 @@ def test_logs_and_diagnostics_are_written(shop):
     with open(run.folder / "csv" / "version_0" / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = {
-        *(f"valid/{part}ndcg@20" for part in ("", "warm_", "cold_", "all_")),
+        *monitors(SLICES),
         "diagnostics/alignment",
         "diagnostics/uniformity",
         "diagnostics/content_retrieval@10",

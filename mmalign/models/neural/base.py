@@ -209,11 +209,15 @@ class ContentNeuralModel(NeuralModel[N]):
     def prepare(self, data: TrainData) -> None:
         """Fit the content input, then graph and network."""
         self.content = self.new_content()
-        if data.features or not data.neighbours:
-            self.content.fit(data.features, self.warm)
+        self.read_content(data)
         warm = {name: x.rows(self.warm) for name, x in data.features.items()}
         self.inputs = self.content.rows(warm)
         super().prepare(data)
+
+    def read_content(self, data: TrainData) -> None:
+        """Fit the content input; given neighbours may stand in for features."""
+        if data.features or not data.neighbours:
+            self.content.fit(data.features, self.warm)
 
     def new_content(self) -> ContentInput:
         """Make the content input, not fitted yet."""

@@ -16,6 +16,7 @@ from mmalign.models.neural.base import (
     NeuralConfig,
     Triplets,
     pair_scores,
+    squared_norm,
 )
 from mmalign.models.neural.content import Projections
 from mmalign.models.neural.graphs import item_graphs, mix, propagate, prune_edges
@@ -35,6 +36,7 @@ class FreedomConfig(NeuralConfig):
         image_weight: Of the image graph; the others share the rest.
         pruned: Share of interactions left out of message passing, drawn anew each epoch.
         modality_weight: Of ranking by each modality's projection.
+        l2: Of the batch's own embeddings; the paper has none.
         modalities: Content to read; empty means all.
     """
 
@@ -45,6 +47,7 @@ class FreedomConfig(NeuralConfig):
     image_weight: float = 0.1
     pruned: float = 0.8
     modality_weight: float = 1e-3
+    l2: float = 0.0
     modalities: tuple[str, ...] = ()
 
 
@@ -71,12 +74,21 @@ class Freedom(ContentNeuralModel[FreedomConfig]):
     items_graph: SparseOperator
     thinned: SparseOperator
 
+    @classmethod
+    def can_fit(cls, *, features: bool, neighbours: bool) -> bool:
+        """Either of the two links items."""
+        return features or neighbours
+
     def prepare(self, data: TrainData) -> None:
         """Link items, then as always."""
-        graphs = item_graphs(data, self.config.neighbours, self.config.modalities)
-        self.items_graph = mix(graphs, self.config.image_weight)
+        self.items_graph = self.link(data)
         super().prepare(data)
         self.thinned = self.graph
+
+    def link(self, data: TrainData) -> SparseOperator:
+        """Link warm items by content, ``[W, W]``."""
+        graphs = item_graphs(data, self.config.neighbours, self.config.modalities)
+        return mix(graphs, self.config.image_weight)
 
     def build(self, num_users: int, num_items: int) -> _Network:
         """Ids, and a projection per modality."""
@@ -96,6 +108,10 @@ class Freedom(ContentNeuralModel[FreedomConfig]):
         """BPR on the thinned graph, and by each modality."""
         users, items = self._embed(self.thinned)
         losses = {"bpr": ranking.bpr(*pair_scores(users, items, batch))}
+        if self.config.l2:
+            ids = self.network.ids
+            drawn = ids.users[batch.users], ids.items[batch.positives]
+            losses["l2"] = self.config.l2 * squared_norm(*drawn)
         by_content = [
             ranking.bpr(*pair_scores(users, projected, batch))
             for projected in self.network.projections()

@@ -1,0 +1,97 @@
+"""Measure Amazon: ``python results/amazon.py baby DATA`` writes ``results/amazon_baby.md``.
+
+``DATA`` is the folder of the set, with its published split. Protocol of the published tables: all
+items are ranked, only train items are left out, Recall and NDCG at 10 and 20, chosen by Recall@20
+on valid. Test is measured once per row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import resource
+import subprocess
+from pathlib import Path
+
+from mmalign.cli.fit import fit_recommender
+from mmalign.config import from_dict, load_yaml, merge
+from mmalign.evaluation.protocol import evaluate
+from mmalign.experiment import ExperimentConfig
+
+HERE = Path(__file__).parent
+MODELS = ("popularity", "item_knn", "ease", "graph_ease", "fused", "lightgcn", "freedom")
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+PUBLISHED = {
+    "baby": {
+        "LightGCN, published": (0.0479, 0.0754, 0.0257, 0.0328),
+        "FREEDOM, published": (0.0627, 0.0992, 0.0330, 0.0424),
+        "DGUMA, published": (0.0694, 0.1078, 0.0383, 0.0481),
+    },
+    "sports": {
+        "LightGCN, published": (0.0569, 0.0864, 0.0311, 0.0387),
+        "FREEDOM, published": (0.0717, 0.1089, 0.0385, 0.0481),
+        "PGL, published": (0.0789, 0.1174, 0.0428, 0.0528),
+    },
+    "clothing": {"PGL with content, published": (0.0712, 0.1034, 0.0385, 0.0467)},
+}
+
+
+def main() -> None:
+    """Run all rows; the file is written anew after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=sorted(PUBLISHED))
+    parser.add_argument("data", help="folder of the set")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the trained models")
+    options = parser.parse_args()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    base = merge(load_yaml(f"configs/amazon_{options.name}.yaml"), {"data": {"path": options.data}})
+    chosen = f" --models {' '.join(options.models)} --seeds {' '.join(map(str, options.seeds))}"
+    rows = [
+        f"| {name} | | {' | '.join(f'{x:.4f}' for x in values)} | |"
+        for name, values in PUBLISHED[options.name].items()
+    ]
+    for model in options.models:
+        is_trained = model in ("fused", "lightgcn", "freedom")
+        for seed in options.seeds if is_trained else [0]:
+            config = from_dict(
+                ExperimentConfig, merge(base, {"model": {"name": model}, "seed": seed})
+            )
+            run = f".mmalign/runs/{options.name}-{model}-{seed}"
+            recommender, result, catalog = fit_recommender(config, run, progress=True)
+            scorer, seen = recommender.for_catalog(catalog), config.evaluation.exclude_seen
+            found = {
+                split: evaluate(
+                    scorer, catalog, split, ks=(10, 20), exclude_seen=seen, slices=("warm",)
+                ).metrics["warm"]
+                for split in ("valid", "test")
+            }
+            cells = [f"{found['test'][m]:.4f}" for m in METRICS]
+            seconds = sum(result.seconds.values())
+            name = f"{model}, seed {seed}" if is_trained else model
+            rows.append(
+                f"| {name} | {found['valid']['recall@20']:.4f} | {' | '.join(cells)} "
+                f"| {seconds:.0f} |"
+            )
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            head = (
+                f"# Amazon {options.name}: published split, test\n\n"
+                f"`python results/amazon.py {options.name} DATA{chosen}`, commit {commit}, "
+                f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
+                f"{os.environ.get('OMP_NUM_THREADS', 'default')} threads, no GPU; peak memory of "
+                f"the whole run {peak:.1f} GB.\nAll items ranked, train items left out. Seconds "
+                "are those of fitting, on a shared machine.\n\n"
+            )
+            titles = ["model", "valid R@20", "R@10", "R@20", "N@10", "N@20", "fit s"]
+            table = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}", *rows]
+            path = HERE / f"amazon_{options.name}.md"
+            path.write_text(head + "\n".join(table) + "\n", encoding="utf-8")
+            print(rows[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

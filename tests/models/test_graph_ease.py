@@ -1,0 +1,97 @@
+"""EASE with an item graph, and its fusion with a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from mmalign.errors import ConfigError
+from mmalign.models import TrainData
+from mmalign.models.calibration import standardise
+from mmalign.models.closed_form import Ease, EaseConfig
+from mmalign.models.fused import Fused, FusedConfig
+from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
+
+PLAIN = {"user_power": 0.0, "graph_weight": 0.0, "smoothing": 0.0, "low_rank": 0.0}
+
+
+@pytest.fixture
+def taken() -> sp.csr_matrix:
+    rng = np.random.default_rng(0)
+    matrix = (rng.random((40, 9)) < 0.35).astype(np.float32)
+    matrix[:, 8] = 0
+    return sp.csr_matrix(matrix)
+
+
+@pytest.fixture
+def lists() -> sp.csr_matrix:
+    """Items 0 and 1 list each other, nobody else lists anybody."""
+    return sp.csr_matrix(([1.0, 1.0], ([0, 1], [1, 0])), shape=(9, 9), dtype=np.float32)
+
+
+def test_without_all_that_is_added_it_is_ease(taken: sp.csr_matrix, lists: sp.csr_matrix) -> None:
+    data = TrainData(taken, {}, {"text": lists})
+    found = GraphEase(GraphEaseConfig(l2=3.0, **PLAIN)).fit(data)
+    expected = Ease(EaseConfig(l2=3.0)).fit(data)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=2e-5)
+
+
+def test_weights_by_hand(taken: sp.csr_matrix, lists: sp.csr_matrix) -> None:
+    settings = {"user_power": 0.5, "graph_weight": 4.0, "smoothing": 0.3, "low_rank": 0.0}
+    found = GraphEase(GraphEaseConfig(l2=3.0, **settings)).fit(TrainData(taken, {}, {"t": lists}))
+    x = taken.toarray()[:, :8].astype(np.float64)
+    weight = np.maximum(x.sum(axis=1), 1) ** -0.5
+    weight *= x.sum() / (weight @ x.sum(axis=1))
+    link = np.zeros((8, 8))
+    link[0, 1] = link[1, 0] = 1
+    gram = x.T @ (weight[:, None] * x) + 4 * (link + 2 * link @ link) + 3 * np.eye(8)
+    inverse = np.linalg.inv(gram)
+    ease = -inverse / np.diag(inverse)
+    np.fill_diagonal(ease, 0)
+    np.testing.assert_allclose(found.weights, ease + 0.3 * link @ ease, rtol=1e-3, atol=1e-4)
+
+
+def test_the_filter_projects_on_the_leading_direction(taken: sp.csr_matrix) -> None:
+    data = TrainData(taken, {})
+    settings = {"rank": 1, **PLAIN, "low_rank": 0.5}
+    plain = GraphEase(GraphEaseConfig(**PLAIN)).fit(data).weights
+    added = GraphEase(GraphEaseConfig(**settings)).fit(data).weights - plain
+    x = taken.toarray()[:, :8].astype(np.float64)
+    items = np.sqrt(x.sum(axis=0))
+    normal = x / np.sqrt(np.maximum(x.sum(axis=1), 1))[:, None] / items
+    v = np.linalg.svd(normal)[2][0]
+    expected = np.outer(v / items, v * items)
+    expected *= 0.5 * np.abs(plain).mean() / np.abs(expected).mean()
+    np.testing.assert_allclose(added, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_links_make_listed_items_alike(taken: sp.csr_matrix, lists: sp.csr_matrix) -> None:
+    alone = GraphEase(GraphEaseConfig(l2=3.0)).fit(TrainData(taken, {}))
+    linked = GraphEase(GraphEaseConfig(l2=3.0)).fit(TrainData(taken, {}, {"text": lists}))
+    assert linked.weights[0, 1] > alone.weights[0, 1]
+
+
+@pytest.mark.parametrize("over", [{"l2": 0.0}, {"user_power": 1.5}, {"smoothing": -0.1}])
+def test_settings_out_of_range(over: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(over))):
+        GraphEaseConfig(**over)  # type: ignore[arg-type]
+
+
+def test_fused_scores_are_the_weighted_sum(taken: sp.csr_matrix, lists: sp.csr_matrix) -> None:
+    torch.manual_seed(0)
+    config = FusedConfig(embedding_dim=4, network_weight=0.7)
+    model = Fused(config).fit(TrainData(taken, {}, {"text": lists}))
+    network = model.user_vectors(taken) @ model.vectors.T
+    closed = model.closed_form.score(taken, np.arange(9))
+    expected = 0.7 * standardise(network, model.warm) + standardise(closed, model.warm)
+    expected[:, 8] = 0
+    found = model.score(taken, np.arange(9))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_fused_does_without_content(taken: sp.csr_matrix) -> None:
+    model = Fused(FusedConfig(embedding_dim=4)).fit(TrainData(taken, {}))
+    assert model.items_graph.csr.nnz == 0
+    assert np.isfinite(model.score(taken, np.arange(9))).all()
