@@ -11,6 +11,7 @@ from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError, DataError
 from mmalign.interfaces import Feature
 from mmalign.models import MODELS
+from mmalign.models.graph_ease import GraphEase
 from mmalign.models.neural.base import NeuralModel
 from mmalign.recommender import Recommender
 
@@ -44,8 +45,8 @@ def test_content_models_name_their_modalities(make: Make) -> None:
         has_kernel = hasattr(recommender.model, "kernel")
         expected = {"text", "image"} if has_kernel else {"behaviour"}
         assert set(recommender.explain("i01").shares) == expected
-        is_network = issubclass(MODELS[name], NeuralModel)
-        assert has_kernel == (MODELS[name].uses_content and not is_network)
+        by_vectors = issubclass(MODELS[name], NeuralModel | GraphEase)
+        assert has_kernel == (MODELS[name].uses_content and not by_vectors)
 
 
 def test_by_hand(recommender: Recommender, features: dict[str, Feature]) -> None:
