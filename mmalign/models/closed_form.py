@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import scipy.linalg
@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.interfaces import FloatArray, IntArray
-from mmalign.models.base import Model, TrainData
+from mmalign.models.base import C, Model, TrainData
 from mmalign.models.calibration import standardise
 from mmalign.models.checks import check_positive, check_within
 from mmalign.models.item_weights import ItemWeights
@@ -25,6 +25,7 @@ __all__ = [
     "KernelRidge",
     "KernelRidgeConfig",
     "RidgeConfig",
+    "WarmWeights",
     "ease_weights",
 ]
 
@@ -49,17 +50,15 @@ class EaseConfig:
         check_positive(l2=self.l2)
 
 
-class Ease(Model[EaseConfig]):
-    """EASE, an item-item regression with a zero diagonal (Steck 2019, arXiv 1905.03375)."""
+class WarmWeights(Model[C]):
+    """Score by the history times item-item weights, for warm items only.
 
-    learned = ("warm", "weights")
+    Shapes:
+        weights: ``[W, W]``, from the warm items of a history to warm candidates.
+    """
+
+    learned: ClassVar[tuple[str, ...]] = ("warm", "weights")
     weights: FloatArray
-
-    def fit(self, data: TrainData) -> Self:
-        """Solve for the weights between warm items."""
-        self.warm = data.warm
-        self.weights = ease_weights(data.matrix[:, data.warm], self.config.l2)
-        return self
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """History times weights; a cold item scores zero."""
@@ -72,6 +71,16 @@ class Ease(Model[EaseConfig]):
         vectors = np.zeros((len(self.warm), self.weights.shape[0]), np.float32)
         vectors[self.warm] = self.weights.T
         return vectors
+
+
+class Ease(WarmWeights[EaseConfig]):
+    """EASE, an item-item regression with a zero diagonal (Steck 2019, arXiv 1905.03375)."""
+
+    def fit(self, data: TrainData) -> Self:
+        """Solve for the weights between warm items."""
+        self.warm = data.warm
+        self.weights = ease_weights(data.matrix[:, data.warm], self.config.l2)
+        return self
 
 
 @dataclass(frozen=True)
@@ -182,7 +191,7 @@ def ease_weights(
         ConfigError: ``l2`` is not positive.
     """
     check_positive(l2=l2)
-    gram = (matrix.T @ matrix).toarray().astype(dtype)
+    gram = (matrix.T @ matrix).toarray().astype(dtype, copy=False)
     if prior is not None:
         gram += prior
     gram[np.diag_indices_from(gram)] += l2

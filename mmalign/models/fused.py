@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.graph.propagation import SparseOperator
-from mmalign.interfaces import FloatArray, IntArray
+from mmalign.interfaces import Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, TrainData
 from mmalign.models.calibration import Calibration
 from mmalign.models.checks import check_within
@@ -103,6 +103,6 @@ class Fused(Freedom):
         self.closed_form.load_arrays(part(arrays, "closed_form."))
         return self
 
-    def _append(self, features: Any, count: int) -> None:
+    def _append(self, features: Features, count: int) -> None:
         super()._append(features, count)
         self.closed_form.warm = self.warm

@@ -10,10 +10,10 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import svds
 
 from mmalign.graph.propagation import SparseOperator, symmetric_normalise
-from mmalign.interfaces import FloatArray, IntArray
-from mmalign.models.base import Model, TrainData
+from mmalign.interfaces import FloatArray
+from mmalign.models.base import TrainData
 from mmalign.models.checks import check_positive, check_within
-from mmalign.models.closed_form import ease_weights
+from mmalign.models.closed_form import WarmWeights, ease_weights
 from mmalign.models.neural.graphs import item_graphs, mix
 
 __all__ = ["GraphEase", "GraphEaseConfig"]
@@ -59,7 +59,7 @@ class GraphEaseConfig:
         )
 
 
-class GraphEase(Model[GraphEaseConfig]):
+class GraphEase(WarmWeights[GraphEaseConfig]):
     """EASE, an item graph inside it, and a low-pass filter beside it, as item-item weights.
 
     EASE (Steck 2019, arXiv:1905.03375) solves from the Gram matrix of interactions, to which
@@ -72,8 +72,6 @@ class GraphEase(Model[GraphEaseConfig]):
     """
 
     uses_content: ClassVar[bool] = True
-    learned: ClassVar[tuple[str, ...]] = ("warm", "weights")
-    weights: FloatArray
 
     @classmethod
     def can_fit(cls, *, features: bool, neighbours: bool) -> bool:
@@ -92,18 +90,6 @@ class GraphEase(Model[GraphEaseConfig]):
             size = np.abs(self.weights).mean() / np.abs(filtered).mean()
             self.weights += self.config.low_rank * size * filtered
         return self
-
-    def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
-        """History times weights; a cold item scores zero."""
-        full = np.zeros((history.shape[0], len(self.warm)), np.float32)
-        full[:, self.warm] = history[:, self.warm] @ self.weights
-        return full[:, items]
-
-    def item_vectors(self) -> FloatArray:
-        """``[I, W]``: the weights that point to each item, zero for cold ones."""
-        vectors = np.zeros((len(self.warm), self.weights.shape[0]), np.float32)
-        vectors[self.warm] = self.weights.T
-        return vectors
 
     def _links(self, data: TrainData) -> sp.csr_matrix:
         """``[W, W]``, symmetric; empty without content."""
