@@ -8,13 +8,10 @@ on valid. Test is measured once per row.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import resource
-import subprocess
 from pathlib import Path
 
+from mmalign.benchmark.environment import provenance
 from mmalign.cli.fit import fit_recommender
 from mmalign.config import from_dict, load_yaml, merge
 from mmalign.evaluation.protocol import evaluate
@@ -46,9 +43,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the trained models")
     options = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    origin = provenance()
     base = merge(load_yaml(f"configs/amazon_{options.name}.yaml"), {"data": {"path": options.data}})
     chosen = f" --models {' '.join(options.models)} --seeds {' '.join(map(str, options.seeds))}"
     rows = [
@@ -75,9 +70,7 @@ def main() -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             head = (
                 f"# Amazon {options.name}: published split, test\n\n"
-                f"`python results/amazon.py {options.name} DATA{chosen}`, commit {commit}, "
-                f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
-                f"{os.environ.get('OMP_NUM_THREADS', 'default')} threads, no GPU; peak memory of "
+                f"`python results/amazon.py {options.name} DATA{chosen}`, {origin}; peak memory of "
                 f"the whole run {peak:.1f} GB.\nAll items ranked, train items left out. Seconds "
                 "are those of fitting, on a shared machine.\n\n"
             )

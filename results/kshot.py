@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import datetime
-import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmalign.benchmark.environment import provenance
 from mmalign.cli.fit import fit_recommender
 from mmalign.config import from_dict, load_yaml, merge
 from mmalign.data.catalog import Catalog
@@ -68,10 +65,7 @@ def main() -> None:
     parser.add_argument("--runs", default=".mmalign/runs", help="where networks keep their logs")
     parser.add_argument("--split", default="test", choices=("valid", "test"))
     options = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    threads = os.environ.get("OMP_NUM_THREADS", "default")
+    origin = provenance()
     place = {"path": options.data, "interactions": "benchmark.parquet"}
     started = time.perf_counter()
     rows: list[str] = []
@@ -81,8 +75,7 @@ def main() -> None:
         print(rows[-1], flush=True)
         head = (
             "# Films: cold items after k interactions\n\n"
-            f"`python results/kshot.py DATA`, commit {commit}, {datetime.date.today()}, "
-            f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, no GPU; "
+            f"`python results/kshot.py DATA`, {origin}; "
             f"{(time.perf_counter() - started) / 60:.0f} minutes.\n\n"
             f"Test; {len(drawn.part.candidates)} cold items with more than {SHOTS[-1]} rows, the "
             "same users and truths for every k (protocol: `docs/protocol.md`). Without retraining: "

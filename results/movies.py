@@ -10,17 +10,14 @@ chosen on valid; test is measured once per row.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import resource
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmalign.benchmark.environment import provenance
 from mmalign.cli.fit import fit_recommender
 from mmalign.config import from_dict, load_yaml, merge
 from mmalign.evaluation.protocol import evaluate
@@ -83,10 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     place = {"path": options.data, "interactions": "benchmark.parquet"}
     base = merge(load_yaml(options.config), {"data": place, "cache": options.cache})
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    threads = os.environ.get("OMP_NUM_THREADS", "default")
+    origin = provenance()
     started = time.perf_counter()
     rows: list[str] = []
     stem = Path(options.config).stem
@@ -98,8 +92,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         head = (
             "# Films: frozen split, test, NDCG@20 and Recall@20\n\n"
-            f"`python results/movies.py DATA{flag}`, commit {commit}, {datetime.date.today()}, "
-            f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, no GPU; "
+            f"`python results/movies.py DATA{flag}`, {origin}; "
             f"peak memory of the whole run {peak:.1f} GB, "
             f"{(time.perf_counter() - started) / 60:.0f} minutes.\n"
             "Seconds are those of fitting and calibrating after encoding, on a shared machine.\n\n"

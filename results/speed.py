@@ -6,13 +6,12 @@ that does nothing else.
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from mmalign.benchmark.environment import provenance
 
 HERE = Path(__file__).parent
 
@@ -27,16 +26,12 @@ def main() -> int:
         text=True,
         check=False,
     )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    origin = provenance()
     printed = r"^(?=.*\d)(?!\s|.*(?:passed|failed|Error|print\()).+: .+$"
     lines = re.findall(printed, run.stdout, re.MULTILINE)
-    threads = os.environ.get("OMP_NUM_THREADS", "default")
     (HERE / "speed.md").write_text(
         "# Speed\n\n"
-        f"`python results/speed.py`, commit {commit}, {datetime.date.today()}, "
-        f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, no GPU.\n\n"
+        f"`python results/speed.py`, {origin}.\n\n"
         + "".join(f"- {line.lstrip('.')}\n" for line in lines)
         + f"\n{run.stdout.strip().splitlines()[-1]}\n",
         encoding="utf-8",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import re
@@ -9,7 +10,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["commit", "hardware", "versions"]
+__all__ = ["commit", "hardware", "provenance", "versions"]
 
 _LIBRARIES = ("numpy", "scipy", "torch", "lightning", "torch-geometric", "optuna")
 _HERE = Path(__file__).resolve()
@@ -53,6 +54,14 @@ def hardware() -> dict[str, str]:
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def provenance() -> str:
+    """Commit, date and hardware in a line, for the head of a table."""
+    found = hardware()
+    counts = f"{found['cores']} cores, {found['threads']} threads"
+    place = f"{found['system']}, {counts}, {found.get('gpu', 'no GPU')}"
+    return f"commit {commit()}, {datetime.date.today()}, {place}"
 
 
 def _processor() -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 
@@ -66,3 +67,14 @@ def test_a_missing_extra_is_named(monkeypatch):
         extras.require_extras()
     monkeypatch.setattr(extras, "find_spec", lambda name: 1)
     extras.require_extras()
+
+
+def test_provenance_is_a_line_with_commit_date_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "commit", lambda: "abc1234+changes")
+    found = {"system": "Linux x86_64", "cores": "2", "threads": "1"}
+    monkeypatch.setattr(environment, "hardware", lambda: found)
+    today = datetime.date.today()
+    line = f"commit abc1234+changes, {today}, Linux x86_64, 2 cores, 1 threads, no GPU"
+    assert environment.provenance() == line
+    found["gpu"] = "H100"
+    assert environment.provenance().endswith("1 threads, H100")
