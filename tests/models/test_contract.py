@@ -117,6 +117,7 @@ class ModelContract:
         np.testing.assert_array_equal(grown.warm, EVERYTHING < 10)
         after = grown.score(data.matrix, EVERYTHING)
         np.testing.assert_allclose(after[:, :12], before, rtol=1e-5, atol=1e-6)
+        # A block of new rows is rounded otherwise than the same rows among all.
         np.testing.assert_allclose(
             after, model.score(data.matrix, EVERYTHING), rtol=1e-5, atol=5e-6
         )
