@@ -1,49 +1,35 @@
-"""Train a network with Lightning: loggers, early stopping, the best checkpoint, resume."""
+"""Train the network of a recommender on its interactions."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import Callback
 
 from mmalign.data.catalog import Catalog
-from mmalign.errors import ConfigError, TrainingError, nearest
+from mmalign.errors import ConfigError, nearest
 from mmalign.evaluation.slices import build_slice
 from mmalign.experiment import ExperimentConfig, TrainingConfig
 from mmalign.interfaces import SLICES
 from mmalign.models.aligned import Aligned
 from mmalign.models.base import TrainData
 from mmalign.models.neural.base import NeuralModel
-from mmalign.trainers.callbacks import (
-    ConfigFile,
-    Curve,
-    CurvePoint,
-    LastEpoch,
-    Lines,
-    quiet_lightning,
-)
+from mmalign.trainers.callbacks import CurvePoint
 from mmalign.trainers.data import InteractionDataModule, UserDataModule
+from mmalign.trainers.loop import run_lightning
 from mmalign.trainers.module import AlignedModule
-from mmalign.trainers.options import TRAINER_DEFAULTS, check_trainer
+from mmalign.trainers.options import check_trainer
 from mmalign.trainers.pairwise import PairwiseModule
-from mmalign.trainers.resume import Origin, check_resumable, describe, read_checkpoint
+from mmalign.trainers.resume import describe
 from mmalign.trainers.validation import monitors
 
 __all__ = ["CurvePoint", "Trainable", "train"]
 
 Trainable: TypeAlias = Aligned | NeuralModel[Any]
 """Models whose ``fit`` prepares a network that is trained here."""
-
-LAST = "last"
-BEST = "best"
 
 
 def train(
@@ -92,40 +78,22 @@ def train(
     if slices:
         _check_monitor(training.monitor, slices)
     module, batches = _modules(model, data, catalog, seed)
-    origin = describe(model, data.matrix, catalog.matrix("valid"), seed=seed)
-    if resume is not None:
-        check_resumable(module, resume, origin)
-    given = {name: value for name, value in trainer_options.items() if value is not None}
-    options = {**TRAINER_DEFAULTS, **given}
-    curve = Curve()
-    is_validated = bool(slices) and options.get("limit_val_batches") != 0
-    best = _best(folder, training.monitor) if is_validated else None
-    last = _last(folder)
-    every: list[Callback] = [*callbacks, LastEpoch(), curve, Origin(origin), last]
-    if config is not None:
-        every.append(ConfigFile(config, folder))
-    if best is not None:
-        stop = EarlyStopping(training.monitor, patience=training.patience, mode="max")
-        every += [best, stop]
-    else:
-        options["limit_val_batches"] = 0
-    if progress and options.get("enable_progress_bar", True):
-        on_terminal = sys.stderr.isatty()
-        every.append(RichProgressBar(console_kwargs={"stderr": True}) if on_terminal else Lines())
-        options["enable_progress_bar"] = on_terminal
-    else:
-        options["enable_progress_bar"] = False
-    with quiet_lightning():
-        trainer = _trainer(folder, every, options)
-        torch.manual_seed(seed)
-        model.network.train()  # freezing the prepared model left it in evaluation mode
-        with _one_line_errors(trainer, last):
-            trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
-    if best is not None and best.best_model_path:
-        module.load_state_dict(read_checkpoint(best.best_model_path)["state_dict"])
-    model.network.to("cpu")
+    curve = run_lightning(
+        module,
+        batches,
+        seed=seed,
+        folder=folder,
+        training=training,
+        is_validated=bool(slices),
+        trainer_options=trainer_options,
+        origin=describe(model, data.matrix, catalog.matrix("valid"), seed=seed),
+        config=config,
+        resume=resume,
+        progress=progress,
+        callbacks=callbacks,
+    )
     model.freeze(data)
-    return curve.points
+    return curve
 
 
 def _modules(
@@ -139,39 +107,6 @@ def _modules(
     return PairwiseModule(model, data, catalog, seed=seed), interactions
 
 
-def _trainer(folder: Path, callbacks: list[Callback], options: Mapping[str, Any]) -> Trainer:
-    try:
-        return Trainer(
-            logger=[CSVLogger(folder, "csv"), TensorBoardLogger(folder, "tensorboard")],
-            callbacks=callbacks,
-            **{
-                **options,
-                "default_root_dir": folder,
-                "use_distributed_sampler": False,  # the data module shares users out itself
-            },
-        )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise ConfigError(
-            "lightning cannot train like this",
-            got={name: options[name] for name in options if name not in TRAINER_DEFAULTS},
-            fix=f"mend the trainer options: {error}",
-        ) from None
-
-
-def _best(folder: Path, monitor: str) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        folder / "checkpoints", BEST, monitor, mode="max", enable_version_counter=False
-    )
-
-
-def _last(folder: Path) -> ModelCheckpoint:
-    # At the end of an epoch, after validation, all state is settled: resumed from there, a run
-    # goes on as if it had never stopped.
-    return ModelCheckpoint(
-        folder / "checkpoints", LAST, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-
-
 def _check_monitor(monitor: str, slices: list[str]) -> None:
     known = monitors(slices)
     if monitor not in known:
@@ -180,24 +115,3 @@ def _check_monitor(monitor: str, slices: list[str]) -> None:
             got=monitor,
             fix=nearest(monitor, known),
         )
-
-
-@contextmanager
-def _one_line_errors(trainer: Trainer, last: ModelCheckpoint) -> Iterator[None]:
-    """Say in one line why training stopped, and how to go on."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C
-        saved = last.best_model_path  # of this run: the folder may hold an earlier one's
-        fix = f"go on with --ckpt_path {saved}" if saved else "start again"
-        raise TrainingError("training was interrupted", fix=fix) from None
-    except MisconfigurationException as error:
-        raise ConfigError("lightning cannot train like this", fix=str(error)) from None
-    except RuntimeError as error:
-        if isinstance(error, TrainingError) or trainer.world_size == 1:
-            raise
-        raise TrainingError(
-            f"process {trainer.global_rank} of {trainer.world_size} had to stop",
-            got=str(error).partition("\n")[0],
-            fix="see what the other processes say",
-        ) from error
