@@ -1,23 +1,25 @@
-"""A trained graph model and a closed form, ranked together from one artefact."""
+"""Trained graph models and a closed form, ranked together from one artefact."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, TrainData
 from mmalign.models.calibration import Calibration
-from mmalign.models.checks import check_within
+from mmalign.models.checks import check_positive, check_within
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
-from mmalign.models.neural.base import part
-from mmalign.models.neural.freedom import Freedom, FreedomConfig
+from mmalign.models.neural.base import Triplets, part
+from mmalign.models.neural.freedom import Freedom, FreedomConfig, FreedomNetwork
 
 __all__ = ["Fused", "FusedConfig"]
 
@@ -27,7 +29,8 @@ class FusedConfig(FreedomConfig):
     """FREEDOM's settings, and those of the closed form beside it.
 
     Attributes:
-        network_weight: Of the network's scores next to the closed form's, both in the unit of
+        networks: Trained side by side from different starts; their scores are added.
+        network_weight: Of the networks' scores next to the closed form's, both in the unit of
             their deviation over a user's warm items.
         closed_form: EASE with the item graph.
 
@@ -39,22 +42,27 @@ class FusedConfig(FreedomConfig):
     learning_rate: float = 3e-3
     batch_size: int = 4096
     l2: float = 2e-2
-    network_weight: float = 1.5
+    networks: int = 2
+    network_weight: float = 2.0
     closed_form: GraphEaseConfig = field(default_factory=GraphEaseConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_positive(networks=self.networks)
         check_within("[0, inf)", network_weight=self.network_weight)
 
 
 class Fused(Freedom):
-    """FREEDOM and EASE with an item graph: what is learned step by step and what is solved.
+    """FREEDOM networks and EASE with an item graph: what is learned and what is solved.
 
-    The two err differently, above all where interactions are few: their standardised scores are
-    added. Validation measures the sum, so the network stops where it helps the closed form most.
+    They err differently, above all where interactions are few: two networks differ by their start
+    and by which edges are left out, and network and closed form by much more. Standardised scores
+    are added. Validation measures the sum, so the networks stop where they help most.
     """
 
     config: FusedConfig
+    network: nn.ModuleList  # type: ignore[assignment]
+    graphs: list[SparseOperator]
     closed_form: GraphEase
 
     @classmethod
@@ -78,6 +86,32 @@ class Fused(Freedom):
             return super().link(data)
         count = int(self.warm.sum())
         return SparseOperator(sp.csr_matrix((count, count), dtype=np.float32))
+
+    def build(self, num_users: int, num_items: int) -> nn.ModuleList:
+        """All networks, each with its own start."""
+        count = self.config.networks
+        return nn.ModuleList([self.new_network(num_users, num_items) for _ in range(count)])
+
+    def begin_epoch(self, rng: np.random.Generator) -> None:
+        """Thin the interactions for each network."""
+        self.graphs = [self.thin(rng) for _ in self.network]
+
+    def loss(self, batch: Triplets) -> dict[str, Tensor]:
+        """Terms of all networks, added up."""
+        every = [
+            self.loss_of(network, graph, batch)
+            for network, graph in zip(self.members(), self.graphs, strict=True)
+        ]
+        return {name: torch.stack([terms[name] for terms in every]).sum() for name in every[0]}
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Vectors of all networks side by side: inner products are the sum of theirs."""
+        users, items = zip(*(self.embed_by(n, self.graph) for n in self.members()), strict=True)
+        return torch.cat(users, dim=1), torch.cat(items, dim=1)
+
+    def members(self) -> list[FreedomNetwork]:
+        """The networks one by one."""
+        return cast("list[FreedomNetwork]", list(self.network))
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """The weighted sum of network and closed form, standardised per user."""

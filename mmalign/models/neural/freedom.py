@@ -22,7 +22,7 @@ from mmalign.models.neural.content import Projections
 from mmalign.models.neural.graphs import item_graphs, mix, propagate, prune_edges
 from mmalign.objectives import ranking
 
-__all__ = ["Freedom", "FreedomConfig"]
+__all__ = ["Freedom", "FreedomConfig", "FreedomNetwork"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class FreedomConfig(NeuralConfig):
     modalities: tuple[str, ...] = ()
 
 
-class _Network(nn.Module):
+class FreedomNetwork(nn.Module):
+    """Ids, and a projection per modality."""
+
     ids: Embeddings
     projections: Projections
 
@@ -70,7 +72,7 @@ class Freedom(ContentNeuralModel[FreedomConfig]):
     reference code trains a copy. Without features, given neighbour lists do.
     """
 
-    network: _Network
+    network: FreedomNetwork
     items_graph: SparseOperator
     thinned: SparseOperator
 
@@ -90,38 +92,51 @@ class Freedom(ContentNeuralModel[FreedomConfig]):
         graphs = item_graphs(data, self.config.neighbours, self.config.modalities)
         return mix(graphs, self.config.image_weight)
 
-    def build(self, num_users: int, num_items: int) -> _Network:
+    def build(self, num_users: int, num_items: int) -> nn.Module:
+        """One network."""
+        return self.new_network(num_users, num_items)
+
+    def new_network(self, num_users: int, num_items: int) -> FreedomNetwork:
         """Ids, and a projection per modality."""
         dim = self.config.embedding_dim
-        return _Network(Embeddings(num_users, num_items, dim), Projections(self.inputs, dim))
+        return FreedomNetwork(Embeddings(num_users, num_items, dim), Projections(self.inputs, dim))
 
     def begin_epoch(self, rng: np.random.Generator) -> None:
         """Thin the interactions."""
-        kept = 1 - self.config.pruned
-        self.thinned = SparseOperator(prune_edges(self.graph.csr, kept, rng))
+        self.thinned = self.thin(rng)
 
     def embed(self) -> tuple[Tensor, Tensor]:
         """Both views on all interactions."""
-        return self._embed(self.graph)
+        return self.embed_by(self.network, self.graph)
 
     def loss(self, batch: Triplets) -> dict[str, Tensor]:
         """BPR on the thinned graph, and by each modality."""
-        users, items = self._embed(self.thinned)
+        return self.loss_of(self.network, self.thinned, batch)
+
+    def thin(self, rng: np.random.Generator) -> SparseOperator:
+        """Draw the interactions that pass messages for an epoch."""
+        return SparseOperator(prune_edges(self.graph.csr, 1 - self.config.pruned, rng))
+
+    def loss_of(
+        self, network: FreedomNetwork, thinned: SparseOperator, batch: Triplets
+    ) -> dict[str, Tensor]:
+        """Terms of the loss of one network."""
+        users, items = self.embed_by(network, thinned)
         losses = {"bpr": ranking.bpr(*pair_scores(users, items, batch))}
         if self.config.l2:
-            ids = self.network.ids
-            drawn = ids.users[batch.users], ids.items[batch.positives]
+            drawn = network.ids.users[batch.users], network.ids.items[batch.positives]
             losses["l2"] = self.config.l2 * squared_norm(*drawn)
         by_content = [
             ranking.bpr(*pair_scores(users, projected, batch))
-            for projected in self.network.projections()
+            for projected in network.projections()
         ]
         if by_content:
             losses["modality"] = self.config.modality_weight * torch.stack(by_content).sum()
         return losses
 
-    def _embed(self, graph: SparseOperator) -> tuple[Tensor, Tensor]:
-        ids = self.network.ids
+    def embed_by(self, network: FreedomNetwork, graph: SparseOperator) -> tuple[Tensor, Tensor]:
+        """Users ``[U, D]`` and warm items ``[W, D]`` by one network's ids."""
+        ids = network.ids
         users, items = propagate(ids.users, ids.items, graph, self.config.num_layers)
         smooth: Tensor = ids.items
         for _ in range(self.config.item_layers):
