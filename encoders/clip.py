@@ -14,10 +14,10 @@ import torch
 
 from mmalign.encoders.runtime import require, run
 
-__all__ = ["ClipText", "clip_image"]
+__all__ = ["ClipText", "clip_image", "load_clip"]
 
 
-class ClipText:
+class ClipText(torch.nn.Module):
     """The text tower of an open_clip model.
 
     Texts are padded to the model's fixed context, as in its training; the context also bounds
@@ -25,13 +25,20 @@ class ClipText:
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        open_clip, model = _load(folder, device)
+        super().__init__()
+        open_clip, model = load_clip(folder, device)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         self._model = model
         del self._model.visual  # the other tower only takes memory
         self._device = device
         self._context = int(self._tokenizer.context_length)
         self.dim = int(self.embed(self.tokenize(["a"])[0]).shape[1])
+
+    @property
+    def core(self) -> torch.nn.Module:
+        """The model of the library, less its image tower."""
+        model: torch.nn.Module = self._model
+        return model
 
     def tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
         """Return rows of the context's length; a row without padding may have been cut."""
@@ -40,10 +47,18 @@ class ClipText:
         full = [t for t, ids in zip(texts, tokens, strict=True) if ids[-1] != padding]
         return tokens, sum(self._length(text) > self._context for text in full)
 
+    def pad(self, tokens: list[list[int]]) -> torch.Tensor:
+        """Stack rows, which are of one length: what ``forward`` takes, on the CPU."""
+        return torch.tensor(tokens)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``[B, T]`` token ids to ``[B, D]``."""
+        output: torch.Tensor = self._model.encode_text(inputs)
+        return output
+
     def embed(self, tokens: list[list[int]]) -> torch.Tensor:
-        """Run one batch."""
-        batch = torch.tensor(tokens, device=self._device)
-        output: torch.Tensor = run(self._model.encode_text, batch)
+        """Run one batch without gradients."""
+        output: torch.Tensor = run(self, self.pad(tokens).to(self._device))
         return output
 
     def _length(self, text: str) -> int:
@@ -63,13 +78,14 @@ def clip_image(
         device: Where to run.
         preprocess: Overrides of open_clip's ``PreprocessCfg``.
     """
-    _, model = _load(folder, device)
+    _, model = load_clip(folder, device)
     transform = require("open_clip.transform", "open_clip_torch")
     config = transform.PreprocessCfg(**{**model.visual.preprocess_cfg, **preprocess})
     return model.visual, transform.image_transform_v2(config, is_train=False)
 
 
-def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
+def load_clip(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    """Load open_clip and a model of both towers from a local folder, frozen."""
     open_clip = require("open_clip", "open_clip_torch")
     model = open_clip.create_model(f"local-dir:{folder}", device=device, weights_only=True)
     return open_clip, model.eval().requires_grad_(False)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mmalign.encoders.adapter import merge_adapter
 from mmalign.encoders.decode import BrokenImageError, open_image
+from mmalign.encoders.projection import read_projection
 from mmalign.encoders.runtime import Rows, cpu_count, run
 from mmalign.interfaces import Encoded, Media
 
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
     from mmalign.encoders.presets import PresetConfig
     from mmalign.encoders.resolve import Source
 
-__all__ = ["ImageEncoder"]
+__all__ = ["MAX_WORKERS", "ImageEncoder", "Transform", "load_image_tower", "read_pixels"]
 
-_MAX_WORKERS = 8
+Transform = Callable[[Any], torch.Tensor]
+
+MAX_WORKERS = 8
+"""Threads that decode pictures, on a machine that has as many processors."""
 _BATCHES_AHEAD = 2  # enough to keep the model busy; bounds the memory of decoded pictures
 
 
@@ -60,22 +65,10 @@ class ImageEncoder:
         cls, preset: PresetConfig, source: Source, fingerprint: str, device: torch.device
     ) -> ImageEncoder:
         """Load the tower a preset asks for from files that are there."""
-        if preset.library == "open_clip":
-            from mmalign.encoders.clip import clip_image
-
-            tower, transform = clip_image(source.folder, device, preset.preprocess)
-        elif preset.library == "transformers":
-            from mmalign.encoders.vision import transformers_image
-
-            tower, transform = transformers_image(
-                source.folder, device, pooling=preset.pooling, preprocess=preset.preprocess
-            )
-        else:
-            from mmalign.encoders.vision import timm_image
-
-            tower, transform = timm_image(
-                source, device, architecture=preset.architecture, preprocess=preset.preprocess
-            )
+        tower, transform = load_image_tower(preset, source, device)
+        projection = read_projection(source.projection)
+        if projection is not None:
+            tower = torch.nn.Sequential(tower, projection.to(device))
         return cls(
             tower,
             transform,
@@ -106,22 +99,18 @@ class ImageEncoder:
     def _decoded(self, values: Sequence[Media]) -> Iterator[tuple[int, list[torch.Tensor | str]]]:
         """Batches of pixels, or of the reasons why there are none."""
         ahead: deque[tuple[int, list[Future[torch.Tensor | str]]]] = deque()
-        with ThreadPoolExecutor(min(cpu_count(), _MAX_WORKERS), "mmalign-decode") as pool:
+        with ThreadPoolExecutor(min(cpu_count(), MAX_WORKERS), "mmalign-decode") as pool:
             for start in range(0, len(values), self.batch_size):
                 batch = values[start : start + self.batch_size]
-                ahead.append((start, [pool.submit(self._pixels, value) for value in batch]))
+                ahead.append(
+                    (start, [pool.submit(read_pixels, value, self._transform) for value in batch])
+                )
                 if len(ahead) > _BATCHES_AHEAD:
                     first, futures = ahead.popleft()
                     yield first, [future.result() for future in futures]
             while ahead:
                 first, futures = ahead.popleft()
                 yield first, [future.result() for future in futures]
-
-    def _pixels(self, value: Media) -> torch.Tensor | str:
-        try:
-            return self._transform(open_image(value))
-        except BrokenImageError as error:
-            return str(error)
 
     def _run(self, pixels: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = run(self._tower, pixels.to(self._device, non_blocking=True))
@@ -132,3 +121,36 @@ class ImageEncoder:
 
         pixels = self._transform(Image.new("RGB", (64, 64)))
         return int(self._run(pixels.unsqueeze(0)).shape[1])
+
+
+def read_pixels(value: Media, transform: Transform) -> torch.Tensor | str:
+    """Decode a picture and make ``[3, H, W]`` of it, or say in one line why there is none."""
+    try:
+        return transform(open_image(value))
+    except BrokenImageError as error:
+        return str(error)
+
+
+def load_image_tower(
+    preset: PresetConfig, source: Source, device: torch.device
+) -> tuple[torch.nn.Module, Transform]:
+    """Load the image model of a preset, frozen, with its adapter but without its projection."""
+    if preset.library == "open_clip":
+        from mmalign.encoders.clip import clip_image
+
+        tower, transform = clip_image(source.folder, device, preset.preprocess)
+    elif preset.library == "transformers":
+        from mmalign.encoders.vision import transformers_image
+
+        tower, transform = transformers_image(
+            source.folder, device, pooling=preset.pooling, preprocess=preset.preprocess
+        )
+    else:
+        from mmalign.encoders.vision import timm_image
+
+        tower, transform = timm_image(
+            source, device, architecture=preset.architecture, preprocess=preset.preprocess
+        )
+    if source.adapter is not None:
+        merge_adapter(tower, source.adapter)
+    return tower, transform

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from mmalign.config import from_dict, load_yaml, to_dict
+from mmalign.encoders.folders import describe_folder
 from mmalign.encoders.lazy import LazyEncoder
 from mmalign.encoders.resolve import PackageConfig, Source, resolve
 from mmalign.encoders.runtime import fingerprint as fingerprint_of
@@ -21,10 +21,33 @@ from mmalign.encoders.runtime import pick_device
 from mmalign.errors import ConfigError, EncoderError, MMAlignError, nearest
 from mmalign.interfaces import Encoder
 
-__all__ = ["PackageConfig", "PresetConfig", "available_presets", "load_encoder", "read_preset"]
+__all__ = [
+    "FOLDER_PRESET",
+    "AdapterConfig",
+    "PackageConfig",
+    "PresetConfig",
+    "available_presets",
+    "find_encoder",
+    "load_encoder",
+    "loading",
+    "read_preset",
+]
 
 FOLDER_PRESET = "preset.yaml"
 """A model folder may carry this file to say how it wants to be used."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What the adapter in a preset's folder was made for.
+
+    Attributes:
+        base: Name or path of the encoder it is added to.
+        fingerprint: The one that encoder had.
+    """
+
+    base: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,7 @@ class PresetConfig:
         max_length: Tokens kept of a text, special tokens included; never more than the model has.
         preprocess: Overrides of the model's own picture preprocessing, in its library's words.
         batch_size: Items per forward pass.
+        adapter: Set where the folder holds an adapter and the weights are those of its base.
     """
 
     library: Literal["transformers", "open_clip", "timm"]
@@ -61,6 +85,7 @@ class PresetConfig:
     max_length: int = 512
     preprocess: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 64
+    adapter: AdapterConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuse combinations that no loader can serve."""
@@ -73,7 +98,7 @@ class PresetConfig:
 
     def behaviour(self) -> dict[str, Any]:
         """The part that decides the output: what the fingerprint covers besides the weights."""
-        where = {"name", "folder", "hub", "package", "batch_size"}
+        where = {"name", "folder", "hub", "package", "batch_size", "adapter"}
         return {key: value for key, value in to_dict(self).items() if key not in where}
 
 
@@ -106,7 +131,7 @@ def read_preset(name_or_path: str | Path) -> PresetConfig:
     """
     name, path = str(name_or_path), Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
-        return _preset(load_yaml(path), path.stem)
+        return _file_preset(path)
     if name in available_presets():
         text = (
             resources.files("mmalign.configs.encoders").joinpath(f"{name}.yaml").read_text("utf-8")
@@ -150,7 +175,7 @@ def load_encoder(
     preset = read_preset(name_or_path)
     if batch_size is not None:
         preset = replace(preset, batch_size=batch_size)
-    source, digest = _find(preset, fingerprint)
+    source, digest = find_encoder(preset, fingerprint)
     load = partial(_load, preset, source, digest, device)
     if not lazy:
         return load()
@@ -159,8 +184,19 @@ def load_encoder(
     )
 
 
-def _find(preset: PresetConfig, wanted: str | None) -> tuple[Source, str]:
-    """Files and fingerprint; those wanted are the same wherever they lie, so near ones do."""
+def find_encoder(preset: PresetConfig, wanted: str | None = None) -> tuple[Source, str]:
+    """Files and fingerprint of a preset.
+
+    Args:
+        preset: What to look for.
+        wanted: The fingerprint it should have; files that have it are the same wherever they
+            lie, so near ones do. Others are taken too.
+
+    Raises:
+        EncoderError: There are no files, or those of an adapter's base are not what they were.
+    """
+    if preset.adapter is not None:
+        return _find_adapter(preset, preset.adapter)
     behaviour = preset.behaviour()
     if wanted is not None:
         with suppress(EncoderError):  # to be told in full below
@@ -171,9 +207,22 @@ def _find(preset: PresetConfig, wanted: str | None) -> tuple[Source, str]:
     return source, fingerprint_of(source, behaviour)
 
 
+def _find_adapter(preset: PresetConfig, adapter: AdapterConfig) -> tuple[Source, str]:
+    base, digest = find_encoder(read_preset(adapter.base), adapter.fingerprint)
+    if digest != adapter.fingerprint:
+        raise EncoderError(
+            f"the adapter in {preset.folder} was made for encoder {adapter.base} with fingerprint "
+            f"{adapter.fingerprint[:12]}, which {base.origin} does not hold",
+            got=digest[:12],
+            fix="bring back those weights, or tune again and save with the adapter merged",
+        )
+    source = replace(base, adapter=preset.folder)
+    return source, fingerprint_of(source, preset.behaviour())
+
+
 def _load(preset: PresetConfig, source: Source, digest: str, device_name: str) -> Encoder:
     device = pick_device(device_name)
-    try:
+    with loading(preset, source):
         if preset.modality == "text":
             from mmalign.encoders.text import TextEncoder
 
@@ -181,10 +230,20 @@ def _load(preset: PresetConfig, source: Source, digest: str, device_name: str) -
         from mmalign.encoders.image import ImageEncoder
 
         return ImageEncoder.load(preset, source, digest, device)
+
+
+@contextmanager
+def loading(preset: PresetConfig, source: Source) -> Iterator[None]:
+    """Tell which model it was when a library trips over one of its files.
+
+    Raises:
+        EncoderError: Something else than one of our own errors was raised inside.
+    """
+    try:
+        yield
     except MMAlignError:
         raise
     except Exception as error:
-        # Libraries raise whatever their loaders trip over; the user needs to know which model.
         raise EncoderError(
             f"cannot load encoder {preset.name!r} from {source.origin} {source.folder}",
             got=f"{type(error).__name__}: {error}",
@@ -196,58 +255,16 @@ def _preset(values: Mapping[str, Any] | None, name: str) -> PresetConfig:
     return replace(from_dict(PresetConfig, values, where=name), name=name)
 
 
+def _file_preset(path: Path) -> PresetConfig:
+    preset = _preset(load_yaml(path), path.stem)
+    if preset.folder is not None and (path.parent / preset.folder).is_dir():
+        # Two towers of one folder have a file each, which name the folder they lie in.
+        return replace(preset, folder=path.parent / preset.folder)
+    return preset
+
+
 def _folder_preset(folder: Path) -> PresetConfig:
-    if (folder / FOLDER_PRESET).is_file():
-        preset = _preset(load_yaml(folder / FOLDER_PRESET), folder.name)
-        return replace(preset, folder=folder)
-    if (folder / "open_clip_config.json").is_file():
-        raise EncoderError(
-            "an open_clip folder has two towers",
-            got=str(folder),
-            fix=f"add {FOLDER_PRESET} with library: open_clip and modality: text or image",
-        )
-    config = _json(folder / "config.json")
-    if "architecture" in config and "pretrained_cfg" in config:
-        return PresetConfig("timm", "image", name=folder.name, folder=folder)
-    if "model_type" not in config:
-        raise EncoderError(
-            "not a model folder", got=str(folder), fix="it needs a config.json or a preset.yaml"
-        )
-    if (folder / "preprocessor_config.json").is_file() and not any(folder.glob("tokenizer*")):
-        pooled = str(config["model_type"]).startswith(("clip", "siglip"))  # no plain first token
-        return PresetConfig(
-            "transformers",
-            "image",
-            name=folder.name,
-            folder=folder,
-            pooling="pooler" if pooled else "cls",
-        )
-    return _sentence_preset(folder)
-
-
-def _sentence_preset(folder: Path) -> PresetConfig:
-    """Follow the pooling, scaling and length that sentence-transformers wrote beside a model."""
-    pooling = _json(folder / "1_Pooling" / "config.json")
-    first = pooling.get("pooling_mode_cls_token") or pooling.get("pooling_mode") == "cls"
-    modules = folder / "modules.json"
-    unit = modules.is_file() and "Normalize" in modules.read_text(encoding="utf-8")
-    length = _json(folder / "sentence_bert_config.json").get("max_seq_length")
-    return PresetConfig(
-        "transformers",
-        "text",
-        name=folder.name,
-        folder=folder,
-        pooling="cls" if first else "mean",
-        normalize=unit,
-        max_length=int(length or 512),
-    )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"cannot read {path}", got=str(error), fix="mend the file") from None
-    return values if isinstance(values, dict) else {}
+    if not (folder / FOLDER_PRESET).is_file():
+        return PresetConfig(**describe_folder(folder), name=folder.name, folder=folder)
+    preset = _preset(load_yaml(folder / FOLDER_PRESET), folder.name)
+    return replace(preset, folder=folder)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mmalign.encoders.folders import ADAPTER_FILES, OWN_PROJECTION, dense_folders
 from mmalign.encoders.runtime import file_sha256
 from mmalign.errors import EncoderError
 
@@ -26,7 +27,8 @@ _WEIGHTS = {  # safetensors first; .bin is only ever read with weights_only=True
     "open_clip": ("open_clip*.safetensors", "open_clip*.bin"),
     "timm": ("model*.safetensors", "pytorch_model*.bin"),
 }
-_SIDE_FILES = ("*.json", "*.txt", "*.model")  # configs, vocabularies, sentencepiece models
+# Configs, vocabularies, sentencepiece models, and layers after the model.
+_SIDE_FILES = ("*.json", "*.txt", "*.model", "*_Dense/model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,28 @@ class Source:
         weights: The files with the weights.
         origin: ``folder``, ``hub cache``, ``hub``, or ``package`` with its requirement.
         package: Set when the files came with a package.
+        adapter: The folder of an adapter that is merged into these weights.
     """
 
     folder: Path
     weights: tuple[Path, ...]
     origin: str
     package: PackageConfig | None = None
+    adapter: Path | None = None
+
+    @property
+    def projection(self) -> Path:
+        """The folder that says which layers come after the model."""
+        return self.adapter or self.folder
+
+    @property
+    def additions(self) -> list[Path]:
+        """Files besides the model's own that decide the output."""
+        names = ("config.json", "model.safetensors", "pytorch_model.bin")
+        files = [dense / name for dense in dense_folders(self.projection) for name in names]
+        if self.adapter is not None:
+            files += [self.adapter / name for name in (*ADAPTER_FILES, OWN_PROJECTION)]
+        return [file for file in files if file.is_file()]
 
 
 class _AbsentError(Exception):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mmalign.encoders.resolve import Source
 
-__all__ = ["CODE_VERSION", "Rows", "file_sha256", "fingerprint", "pick_device"]
+__all__ = ["CODE_VERSION", "Rows", "file_sha256", "fingerprint", "pick_device", "read_weights"]
 
 CODE_VERSION = 1
 """Raise it when the code changes what an encoder computes: cached features are made anew."""
@@ -86,6 +86,8 @@ def fingerprint(source: Source, behaviour: Mapping[str, Any]) -> str:
     for name in _DECISIVE_FILES:
         if (source.folder / name).is_file():
             digest.update(f"\n{name} {file_sha256(source.folder / name)}".encode())
+    for path in source.additions:
+        digest.update(f"\n{path.parent.name}/{path.name} {file_sha256(path)}".encode())
     return digest.hexdigest()
 
 
@@ -115,6 +117,18 @@ class Rows:
         """What the call returns."""
         counts = {name: count for name, count in (notes or {}).items() if count}
         return Encoded(self._values, self._present, dict(sorted(self.problems.items())), counts)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read tensors by name, from safetensors or from a file that torch reads without pickle."""
+    import torch
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
 
 
 def run(tower: Callable[..., Any], *inputs: Any, **named: Any) -> Any:

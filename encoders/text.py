@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from mmalign.encoders.adapter import merge_adapter
+from mmalign.encoders.projection import Projection, read_projection
 from mmalign.encoders.runtime import Rows, quiet_transformers, require, run
 from mmalign.interfaces import Encoded, Media
 
 if TYPE_CHECKING:
+    from mmalign.encoders.clip import ClipText
     from mmalign.encoders.presets import PresetConfig
     from mmalign.encoders.resolve import Source
 
-__all__ = ["TextEncoder", "TextTower", "TransformersText"]
+__all__ = ["TextEncoder", "TextTower", "TransformersText", "load_text_tower", "readable_texts"]
 
 
 class TextTower(Protocol):
@@ -51,34 +54,30 @@ class TextEncoder:
         batch_size: int = 64,
         prefix: str = "",
         normalize: bool = False,
+        projection: Projection | None = None,
     ) -> None:
-        self.dim = tower.dim
+        self.dim = tower.dim if projection is None else projection.dim
         self.fingerprint = fingerprint
         self.batch_size = batch_size
         self.prefix = prefix
         self.normalize = normalize
         self._tower = tower
+        self._projection = projection
 
     @classmethod
     def load(
         cls, preset: PresetConfig, source: Source, fingerprint: str, device: torch.device
     ) -> TextEncoder:
         """Load the tower a preset asks for from files that are there."""
-        tower: TextTower
-        if preset.library == "open_clip":
-            from mmalign.encoders.clip import ClipText
-
-            tower = ClipText(source.folder, device)
-        else:
-            tower = TransformersText(
-                str(source.folder), device, pooling=preset.pooling, max_length=preset.max_length
-            )
+        tower = load_text_tower(preset, source, device)
+        projection = read_projection(source.projection)
         return cls(
             tower,
             fingerprint=fingerprint,
             batch_size=preset.batch_size,
             prefix=preset.prefix,
             normalize=preset.normalize,
+            projection=None if projection is None else projection.to(device),
         )
 
     def encode(self, values: Sequence[Media]) -> Encoded:
@@ -89,27 +88,61 @@ class TextEncoder:
             returns: ``[B, D]`` in the same order.
         """
         rows = Rows(len(values), self.dim, normalize=self.normalize)
-        texts: list[tuple[int, str]] = []
-        for position, value in enumerate(values):
-            if not isinstance(value, str):
-                rows.problems[position] = f"not a text but {type(value).__name__}"
-            elif not value.strip():
-                rows.problems[position] = "the text is empty"
-            else:
-                # Lone surrogates, left by careless decoding, would fail the whole batch.
-                clean = value.encode("utf-8", "replace").decode("utf-8")
-                texts.append((position, self.prefix + clean))
+        texts, rows.problems = readable_texts(values, self.prefix)
         if not texts:
             return rows.encoded()
         tokens, truncated = self._tower.tokenize([text for _, text in texts])
         order = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            rows.put([texts[i][0] for i in batch], self._tower.embed([tokens[i] for i in batch]))
+            output = self._tower.embed([tokens[i] for i in batch])
+            if self._projection is not None:
+                output = run(self._projection, output)
+            rows.put([texts[i][0] for i in batch], output)
         return rows.encoded({"truncated": truncated})
 
 
-class TransformersText:
+def readable_texts(
+    values: Sequence[Media], prefix: str
+) -> tuple[list[tuple[int, str]], dict[int, str]]:
+    """Sort out what has nothing to read.
+
+    Returns:
+        Position and prefixed text of each value that can be read; position and reason of others.
+    """
+    texts: list[tuple[int, str]] = []
+    problems: dict[int, str] = {}
+    for position, value in enumerate(values):
+        if not isinstance(value, str):
+            problems[position] = f"not a text but {type(value).__name__}"
+        elif not value.strip():
+            problems[position] = "the text is empty"
+        else:
+            # Lone surrogates, left by careless decoding, would fail the whole batch.
+            clean = value.encode("utf-8", "replace").decode("utf-8")
+            texts.append((position, prefix + clean))
+    return texts, problems
+
+
+def load_text_tower(
+    preset: PresetConfig, source: Source, device: torch.device
+) -> TransformersText | ClipText:
+    """Load the text model of a preset, frozen, with its adapter but without its projection."""
+    tower: TransformersText | ClipText
+    if preset.library == "open_clip":
+        from mmalign.encoders.clip import ClipText
+
+        tower = ClipText(source.folder, device)
+    else:
+        tower = TransformersText(
+            str(source.folder), device, pooling=preset.pooling, max_length=preset.max_length
+        )
+    if source.adapter is not None:
+        merge_adapter(tower, source.adapter)
+    return tower
+
+
+class TransformersText(torch.nn.Module):
     """Any ``AutoModel`` that reads text, with its own tokenizer.
 
     Args:
@@ -122,6 +155,7 @@ class TransformersText:
     def __init__(
         self, folder: str, device: torch.device, *, pooling: str = "mean", max_length: int = 512
     ) -> None:
+        super().__init__()
         transformers = require("transformers", "transformers")
         with quiet_transformers():
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -137,6 +171,22 @@ class TransformersText:
         self._max_length = min(max_length, self._tokenizer.model_max_length, positions)
         self.dim = int(self._model.config.hidden_size)
 
+    @property
+    def core(self) -> torch.nn.Module:
+        """The model of the library."""
+        model: torch.nn.Module = self._model
+        return model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the library."""
+        return self._tokenizer
+
+    @property
+    def max_length(self) -> int:
+        """Tokens kept of a text: what was asked for, or less where the model has less."""
+        return int(self._max_length)
+
     def tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
         """Cut to ``max_length``; only texts that fill it are counted again at full length."""
         tokens = self._tokenizer(texts, truncation=True, max_length=self._max_length)["input_ids"]
@@ -146,10 +196,19 @@ class TransformersText:
         lengths = self._tokenizer(full, truncation=False, verbose=False)["input_ids"]
         return tokens, sum(len(ids) > self._max_length for ids in lengths)
 
+    def pad(self, tokens: list[list[int]]) -> dict[str, torch.Tensor]:
+        """Pad to the longest row: what ``forward`` takes, on the CPU."""
+        return dict(self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt"))
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Run, and pool over what is not padding: ``[B, T]`` tensors to ``[B, D]``."""
+        return self._pool(self._model(**inputs), inputs["attention_mask"])
+
     def embed(self, tokens: list[list[int]]) -> torch.Tensor:
-        """Pad to the longest row, run, and pool over what is not padding."""
-        batch = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self._device)
-        return self._pool(run(self._model, **batch), batch["attention_mask"])
+        """Run one batch without gradients."""
+        batch = {name: rows.to(self._device) for name, rows in self.pad(tokens).items()}
+        output: torch.Tensor = run(self, batch)
+        return output
 
     def _pool(self, output: Any, mask: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = output.last_hidden_state

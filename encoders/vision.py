@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmalign.encoders.runtime import quiet_transformers, require
+from mmalign.encoders.runtime import quiet_transformers, read_weights, require
 from mmalign.errors import EncoderError
 
 if TYPE_CHECKING:
     from mmalign.encoders.resolve import Source
 
-__all__ = ["timm_image", "transformers_image"]
+__all__ = ["Processed", "Transform", "timm_image", "timm_settings", "transformers_image"]
 
 Transform = Callable[[Any], torch.Tensor]
 
@@ -40,12 +40,8 @@ def transformers_image(
             folder, local_files_only=True, weights_only=True, dtype=torch.float32
         )
 
-    def transform(image: Any) -> torch.Tensor:
-        pixels: torch.Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return pixels
-
     tower = _Pooled(model, pooling).to(device).eval().requires_grad_(False)
-    return tower, transform
+    return tower, Processed(processor)
 
 
 def timm_image(
@@ -68,14 +64,31 @@ def timm_image(
         model = timm.create_model(f"local-dir:{source.folder}", pretrained=True, num_classes=0)
     else:
         model = timm.create_model(architecture, pretrained=False)
-        weights = _read_weights(source.weights[0])
+        weights = read_weights(source.weights[0])
         model.load_state_dict(_in_order(weights, model) if source.package.by_order else weights)
         model.reset_classifier(0)
-    own = data.resolve_model_data_config(model)
+    transform = data.create_transform(**timm_settings(model, preprocess), is_training=False)
+    return model.to(device).eval().requires_grad_(False), transform
+
+
+def timm_settings(model: torch.nn.Module, preprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``timm.data.create_transform`` for a model, with overrides."""
+    own = require("timm.data", "timm").resolve_model_data_config(model)
     settings = {key: own[key] for key in ("input_size", "mean", "std", "interpolation")}
     settings |= {key: own[key] for key in ("crop_pct", "crop_mode") if key in own}
-    transform = data.create_transform(**{**settings, **preprocess}, is_training=False)
-    return model.to(device).eval().requires_grad_(False), transform
+    return {**settings, **preprocess}
+
+
+class Processed:
+    """An image processor of transformers as a transform of one picture."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        """A PIL image to ``[3, H, W]``."""
+        pixels: torch.Tensor = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return pixels
 
 
 class _Pooled(torch.nn.Module):
@@ -85,6 +98,11 @@ class _Pooled(torch.nn.Module):
         super().__init__()
         self.model = model
         self.pooling = pooling
+
+    @property
+    def core(self) -> torch.nn.Module:
+        """The model of the library."""
+        return self.model
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """``[B, 3, H, W]`` to ``[B, D]``."""
@@ -100,15 +118,6 @@ class _Pooled(torch.nn.Module):
 def _pooled(output: Any) -> torch.Tensor:
     pooled: torch.Tensor = output.pooler_output
     return pooled
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return weights
 
 
 def _in_order(weights: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""One experiment as a config: data, encoders, model, training, evaluation, benchmark."""
+"""One experiment as a config: data, encoders, fine-tuning, model, training, evaluation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from mmalign.data.config import DataConfig
 from mmalign.errors import ConfigError, nearest
+from mmalign.finetuning import FinetuneConfig
 from mmalign.models import MODELS, ModelConfig
 
 __all__ = ["BenchmarkConfig", "EvaluationConfig", "ExperimentConfig", "TrainingConfig"]
@@ -131,6 +132,7 @@ class ExperimentConfig:
         trainer: Arguments of ``lightning.Trainer``.
         evaluation: Cut-offs and exclusions.
         benchmark: Models to compare, tuning budget and seeds.
+        finetune: Objectives and towers of encoder fine-tuning.
 
     Raises:
         ConfigError: The seed is negative or takes more than 32 bits.
@@ -145,6 +147,7 @@ class ExperimentConfig:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

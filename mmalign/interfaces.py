@@ -20,11 +20,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 USER_ID = "user_id"
 ITEM_ID = "item_id"
@@ -113,6 +116,51 @@ class Encoder(Protocol):
 
     def encode(self, values: Sequence[Media]) -> Encoded:
         """Encode any number of items, in batches of ``batch_size``; a broken item fails alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class TowerBatch:
+    """Items as a tower takes them.
+
+    Attributes:
+        inputs: A tensor or a dict of tensors, one row per item that could be read.
+        kept: Positions of those items among all that were given, ascending.
+        problems: Position to a one-line reason, for every other item.
+    """
+
+    inputs: Any
+    kept: list[int]
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+class Tower(Protocol):
+    """A content encoder in training: a torch module that reads the raw content of items."""
+
+    @property
+    def modality(self) -> str:
+        """``text`` or ``image``."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of one row."""
+        ...
+
+    def collate(self, values: Sequence[Media], *, training: bool) -> TowerBatch:
+        """Tokenize or decode on the CPU, with augmentation in training."""
+        ...
+
+    def __call__(self, inputs: Any) -> Tensor:
+        """Encode ``TowerBatch.inputs`` with gradients: ``[B, D]``, not scaled to unit length."""
+        ...
+
+    def trainable(self) -> dict[str, list[nn.Parameter]]:
+        """``trunk`` and ``projection`` to the parameters that are trained, maybe none."""
+        ...
+
+    def save_pretrained(self, folder: Path, *, merge: bool = True) -> None:
+        """Write a folder that its library and mmalign load; adapters merged or alone."""
         ...
 
 

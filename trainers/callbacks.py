@@ -25,6 +25,7 @@ __all__ = ["ConfigFile", "Curve", "CurvePoint", "LastEpoch", "Lines", "quiet_lig
 _EXPECTED = (
     r"Checkpoint directory .* exists and is not empty",  # of an earlier run, meant to be replaced
     r"The '\w+_dataloader' does not have many workers",  # batches are row numbers
+    r"Found \d+ module\(s\) in eval mode",  # what is frozen
 )
 
 
@@ -127,6 +128,7 @@ class Lines(Callback):
                 "loss": "train/loss",
                 **{name: f"valid/{name}_ndcg@20" for name in SLICES},
                 "harmonic": "valid/ndcg@20",
+                "retrieval": "valid/retrieval",
             }
             shown = [f"{k} {float(found[name]):.4f}" for k, name in names.items() if name in found]
             print(f"epoch {epoch}/{trainer.max_epochs}: {', '.join(shown)}", file=sys.stderr)

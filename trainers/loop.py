@@ -1,4 +1,4 @@
-"""Run Lightning on any module: loggers, early stopping, the best checkpoint, resume, one-line errors."""
+"""Run Lightning on any module: loggers, early stopping, the best checkpoint, resume."""
 
 from __future__ import annotations
 

@@ -28,6 +28,11 @@ TRAINER_DEFAULTS: Mapping[str, Any] = {
 }
 """Arguments of ``lightning.Trainer`` where a network here wants other defaults."""
 
+OUTPUTS = {"fit": "the artefact", "finetune": "the encoders"}
+EXAMPLES = {
+    "fit": "--config configs/movies.yaml --data.path DIR --output ART",
+    "finetune": "--config configs/finetune_fashion.yaml --data.path DIR --output ENCODERS",
+}
 _OURS = {"self", "logger", "callbacks"}
 _PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
 _PARAMETERS = {
@@ -52,11 +57,15 @@ class FitOptions:
     ckpt_path: str | None
 
 
-def parse_fit(arguments: list[str]) -> FitOptions | None:
+def parse_fit(arguments: list[str], command: str = "fit") -> FitOptions | None:
     """Parse options as LightningCLI does: ``--config``, dotted keys, ``--print_config``.
 
     Config files are laid over each other and the command line over them, as in every other
     command. What ``--print_config`` prints is a config file.
+
+    Args:
+        arguments: Without the program and the command.
+        command: ``fit`` or ``finetune``.
 
     Returns:
         The options, or None after ``--help`` or ``--print_config``.
@@ -65,7 +74,7 @@ def parse_fit(arguments: list[str]) -> FitOptions | None:
         ConfigError: An unknown key, with the nearest valid one, a value of the wrong type, or no
             ``--output``.
     """
-    parser = _parser()
+    parser = _parser(command)
     if {"-h", "--help"} & set(arguments):
         parser.print_help()
         return None
@@ -84,7 +93,8 @@ def parse_fit(arguments: list[str]) -> FitOptions | None:
         print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), end="")
         return None
     if output is None:
-        raise ConfigError("fit needs a place for the artefact", fix="add --output FOLDER")
+        what = f"{command} needs a place for {OUTPUTS[command]}"
+        raise ConfigError(what, fix="add --output FOLDER")
     return FitOptions(config, str(output), None if resume is None else str(resume))
 
 
@@ -123,15 +133,15 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         )
 
 
-def _parser() -> ArgumentParser:
+def _parser(command: str) -> ArgumentParser:
     parser = ArgumentParser(
-        prog="mmalign fit",
-        description="Train a model and write the artefact.",
-        epilog="example: mmalign fit --config configs/movies.yaml --data.path DIR --output ART",
+        prog=f"mmalign {command}",
+        description=f"Train, and write {OUTPUTS[command]}.",
+        epilog=f"example: mmalign {command} {EXAMPLES[command]}",
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file; may be repeated")
-    parser.add_argument("--output", type=str, default=None, help="folder of the artefact")
+    parser.add_argument("--output", type=str, default=None, help=f"folder of {OUTPUTS[command]}")
     parser.add_argument("--ckpt_path", type=str, default=None, help="checkpoint to resume from")
     parser.add_class_arguments(ExperimentConfig, None, skip={"trainer"}, fail_untyped=False)
     parser.add_class_arguments(

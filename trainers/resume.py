@@ -16,10 +16,11 @@ from mmalign.errors import TrainingError
 from mmalign.models import MODELS
 from mmalign.models.base import Model
 
-__all__ = ["Origin", "check_resumable", "describe", "read_checkpoint"]
+__all__ = ["Origin", "check_resumable", "describe", "digest", "flat", "read_checkpoint"]
 
 _KEY = "mmalign"
 _ROWS = ("train rows", "valid rows")
+_HASHED = (*_ROWS, "train items")
 _REMEDY = "resume with the config and the data that it was trained with"
 
 
@@ -51,10 +52,10 @@ def describe(
     """
     name = next(name for name, kind in MODELS.items() if kind is type(model))
     return {
-        **{name: _digest(rows) for name, rows in zip(_ROWS, (train, valid), strict=True)},
+        **{name: digest(rows) for name, rows in zip(_ROWS, (train, valid), strict=True)},
         "seed": seed,
         "model.name": name,
-        **_flat(to_dict(model.config), f"model.{name}"),
+        **flat(to_dict(model.config), f"model.{name}"),
     }
 
 
@@ -74,7 +75,7 @@ def check_resumable(module: LightningModule, path: str, expected: Mapping[str, A
     if isinstance(origin, dict):
         names = [n for n in {**expected, **origin} if expected.get(n) != origin.get(n)]
         if names:
-            other = [f"other {n}" if n in _ROWS else f"{n} {origin.get(n)}" for n in names]
+            other = [f"other {n}" if n in _HASHED else f"{n} {origin.get(n)}" for n in names]
             raise TrainingError(
                 f"the checkpoint was trained with {', '.join(other[:5])}", got=path, fix=_REMEDY
             )
@@ -105,7 +106,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return stored if isinstance(stored, dict) else {}
 
 
-def _digest(matrix: sp.csr_matrix) -> str:
+def digest(matrix: sp.csr_matrix) -> str:
+    """Tell interactions from others by a hash."""
     entries = sp.csr_matrix(matrix).sorted_indices()
     found = hashlib.sha256(repr(entries.shape).encode())
     for array in (
@@ -117,8 +119,9 @@ def _digest(matrix: sp.csr_matrix) -> str:
     return found.hexdigest()
 
 
-def _flat(values: Any, path: str) -> dict[str, Any]:
+def flat(values: Any, path: str) -> dict[str, Any]:
+    """Write nested values by dotted names under a path."""
     if not isinstance(values, Mapping):
         return {path: values}
-    parts = [_flat(value, f"{path}.{name}") for name, value in values.items()]
+    parts = [flat(value, f"{path}.{name}") for name, value in values.items()]
     return {name: value for part in parts for name, value in part.items()}

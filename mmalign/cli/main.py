@@ -21,6 +21,7 @@ __all__ = ["main"]
 COMMANDS = {
     "validate": ("data", "read everything, print counts, coverage, duplicates and leakage"),
     "encode": ("data", "encode items into the feature cache; only what is new or changed"),
+    "finetune": ("finetune", "tune encoders on the catalogue and write them"),
     "fit": ("fit", "train a model and write the artefact"),
     "evaluate": ("evaluate", "measure an artefact: warm, cold and all"),
     "recommend": ("recommend", "rank items for users, or for a history"),
@@ -37,6 +38,7 @@ SECTIONS = (
     "data",
     "encoders",
     "evaluation",
+    "finetune",
     "model",
     "seed",
     "trainer",
@@ -45,8 +47,10 @@ SECTIONS = (
 """Keys of :class:`~mmalign.experiment.ExperimentConfig`, which takes long to import."""
 
 
-FIT_FLAGS = ("-h", "--help", "--print_config")
-"""Options of ``fit`` that take no value."""
+TRAINING = ("fit", "finetune")
+"""Commands that follow LightningCLI, so they parse their own line."""
+TRAINING_FLAGS = ("-h", "--help", "--print_config")
+"""Their options that take no value."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -128,13 +132,13 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError(f"unknown command {name!r}", fix=nearest(name, COMMANDS))
     room, summary = COMMANDS[name]
     keep_freed_memory()
-    if name == "fit":  # an option without a value is seen before what takes long to import
-        parse_overrides([argument for argument in rest if argument not in FIT_FLAGS])
+    if name in TRAINING:  # an option without a value is seen before what takes long to import
+        parse_overrides([argument for argument in rest if argument not in TRAINING_FLAGS])
     with without_collecting():
         module = import_module(f"mmalign.cli.{room}")
-    if name == "fit":  # follows LightningCLI, so it parses its own line
-        run_fit: Callable[[list[str]], int] = module.run
-        return run_fit(rest)
+    if name in TRAINING:
+        train: Callable[[list[str]], int] = module.run
+        return train(rest)
     parser = _Parser(
         prog=f"mmalign {name}",
         description=f"{summary[0].upper()}{summary[1:]}.",

@@ -276,9 +276,13 @@ class Catalog:
 
         Values within a cell that are separated by ``|``, or in a list, are joined by ``", "``.
         """
-        columns = [_joined(self.items[column], ", ") for column in self.config.text]
+        columns = [self.joined(column) for column in self.config.text]
         parts = zip(*columns, strict=True) if columns else ((),) * self.num_items
         return [". ".join(p for p in cells if p is not None) or None for cells in parts]
+
+    def joined(self, column: str) -> list[str | None]:
+        """Text of a column as :meth:`texts` holds it, ``[I]``, None where a cell is empty."""
+        return _joined(self.items[column], ", ")
 
     def texts_of(self, column: str) -> list[str | None]:
         """Text of one column alone, ``[I]``, without what an attribute's pattern pulls out of it.

@@ -1,0 +1,213 @@
+"""Folders of tuned towers, each as its own library writes it, with a preset for mmalign."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import nn
+
+from mmalign.atomic import whole_folder
+from mmalign.config import to_dict
+from mmalign.encoders.adapter import core_of
+from mmalign.encoders.clip import load_clip
+from mmalign.encoders.folders import OWN_PROJECTION, read_json
+from mmalign.encoders.presets import FOLDER_PRESET, AdapterConfig, PresetConfig
+from mmalign.encoders.projection import write_projection
+from mmalign.encoders.runtime import quiet_transformers
+from mmalign.encoders.vision import timm_settings
+from mmalign.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mmalign.encoders.tuning.towers import Tower
+
+__all__ = ["save_pair", "save_tower"]
+
+_PAIR_PRESETS = ("text.yaml", "image.yaml")
+
+
+def save_tower(tower: Tower, folder: Path, *, merge: bool = True) -> None:
+    """Write one tower; see :meth:`Tower.save_pretrained`."""
+    preset = tower.origin.preset
+    alone = tower.adapters is not None and not merge
+    if alone:
+        preset = replace(preset, adapter=AdapterConfig(tower.origin.name, tower.origin.fingerprint))
+    with _whole(folder) as part:
+        dense = [] if tower.projection is None else write_projection(part, tower.projection)
+        if alone:
+            _write_adapter(part, tower)
+        elif preset.library == "open_clip":
+            _write_clip(part, [tower])
+        elif preset.library == "timm":
+            _write_timm(part, tower)
+        else:
+            _write_transformers(part, tower, dense)
+        _write_preset(part / FOLDER_PRESET, preset)
+
+
+def save_pair(folder: Path, text: Tower, image: Tower) -> None:
+    """Write both towers of one open_clip model as one open_clip folder, adapters merged.
+
+    ``text.yaml`` and ``image.yaml`` in it are the presets of its towers.
+
+    Raises:
+        ConfigError: They are not the towers of one model.
+        DataError: The folder cannot be written; what was there is as it was.
+    """
+    presets = text.origin.preset, image.origin.preset
+    kinds = [(preset.library, preset.modality) for preset in presets]
+    same = text.origin.source.weights == image.origin.source.weights
+    if kinds != [("open_clip", "text"), ("open_clip", "image")] or not same:
+        raise ConfigError(
+            "these are not the text and the image tower of one open_clip model",
+            got=f"{text.origin.name}, {image.origin.name}",
+            fix="save each in a folder of its own",
+        )
+    with _whole(folder) as part:
+        _write_clip(part, [text, image])
+        for name, preset in zip(_PAIR_PRESETS, presets, strict=True):
+            _write_preset(part / name, replace(preset, folder=Path(".")))
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    if folder.is_dir() and any(folder.iterdir()):
+        ours = (FOLDER_PRESET, *_PAIR_PRESETS)
+        if not any((folder / name).is_file() for name in ours):
+            raise DataError(
+                "the output folder holds other files, which would be lost",
+                got=str(folder),
+                fix="name a new or empty folder",
+            )
+    with whole_folder(folder) as part, quiet_transformers():
+        try:
+            yield part
+        except Exception as error:
+            # What is written in Rust has errors of its own for a full disk.
+            if isinstance(error, OSError) or "os error" not in str(error):
+                raise
+            raise OSError(str(error)) from error
+
+
+def _merged(tower: Tower) -> nn.Module:
+    """A copy of the library's own module, on the CPU and in the usual layout of memory."""
+    if tower.adapters is None:
+        core = copy.deepcopy(core_of(tower.trunk))
+    else:
+        core = copy.deepcopy(tower.adapters).merge_and_unload()
+    core = core.eval().cpu()
+    return core.to(memory_format=torch.contiguous_format)
+
+
+def _write_transformers(part: Path, tower: Tower, dense: Sequence[str]) -> None:
+    core: Any = _merged(tower)
+    core.save_pretrained(part)
+    tower.reader.save(part)
+    preset = tower.origin.preset
+    if preset.modality == "text" and preset.pooling != "pooler":  # it knows no such pooling
+        _write_sentence_files(part, tower, dense)
+
+
+def _write_sentence_files(part: Path, tower: Tower, dense: Sequence[str]) -> None:
+    """What makes sentence-transformers pool, project, scale, prompt and cut as mmalign does."""
+    preset, trunk = tower.origin.preset, tower.trunk
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *((name, "Dense") for name in dense)]
+    if preset.normalize:
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
+        (part / modules[-1][0]).mkdir()
+        _write_json(part / modules[-1][0] / "config.json", {})
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    _write_json(part / "modules.json", listed)
+    (part / "1_Pooling").mkdir()
+    pooling = {
+        "word_embedding_dimension": trunk.dim,
+        "pooling_mode_cls_token": preset.pooling == "cls",
+        "pooling_mode_mean_tokens": preset.pooling == "mean",
+    }
+    _write_json(part / "1_Pooling" / "config.json", pooling)
+    length = {"max_seq_length": trunk.max_length, "do_lower_case": False}
+    _write_json(part / "sentence_bert_config.json", length)
+    prompts = {"prompts": {"item": preset.prefix}, "default_prompt_name": "item"}
+    _write_json(
+        part / "config_sentence_transformers.json",
+        {"similarity_fn_name": "cosine", **(prompts if preset.prefix else {})},
+    )
+
+
+def _write_timm(part: Path, tower: Tower) -> None:
+    from timm.models import save_for_hf
+
+    core = _merged(tower)
+    save_for_hf(core, str(part), safe_serialization=True)
+    config = read_json(part / "config.json")
+    for test in ("test_input_size", "test_pool_size", "test_crop_pct"):
+        config["pretrained_cfg"].pop(test, None)  # they were of the model before
+    config["pretrained_cfg"] |= timm_settings(core, tower.origin.preset.preprocess)
+    _write_json(part / "config.json", config)
+
+
+def _write_clip(part: Path, towers: Sequence[Tower]) -> None:
+    """The model the towers are of, with their weights in place of those it had."""
+    from safetensors.torch import save_file
+
+    source = towers[0].origin.source.folder
+    _, model = load_clip(source, torch.device("cpu"))
+    weights: dict[str, torch.Tensor] = model.state_dict()
+    config = read_json(source / "open_clip_config.json")
+    for tower in towers:
+        place = "visual." if tower.modality == "image" else ""
+        weights |= {place + name: value for name, value in _merged(tower).state_dict().items()}
+        preprocess = tower.origin.preset.preprocess
+        if preprocess:
+            config["preprocess_cfg"] = {**config.get("preprocess_cfg", {}), **preprocess}
+        if "size" in preprocess:  # open_clip takes it from here
+            config["model_cfg"]["vision_cfg"]["image_size"] = preprocess["size"]
+    model.load_state_dict(weights)  # fails where they do not fit
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()},
+        part / "open_clip_model.safetensors",
+    )
+    for pattern in ("*.json", "*.txt", "*.model"):  # the tokenizer's
+        for file in source.glob(pattern):
+            if not file.name.endswith(".index.json"):
+                shutil.copyfile(file, part / file.name)
+    _write_json(part / "open_clip_config.json", config)
+
+
+def _write_adapter(part: Path, tower: Tower) -> None:
+    from safetensors.torch import save_file
+
+    preset = tower.origin.preset
+    for config in tower.adapters.peft_config.values():
+        config.base_model_name_or_path = preset.hub or tower.origin.name
+    tower.adapters.save_pretrained(part, safe_serialization=True, save_embedding_layers=False)
+    own = {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in core_of(tower.trunk).named_parameters()
+        if parameter.requires_grad and "lora_" not in name
+    }
+    if own:
+        save_file(own, part / OWN_PROJECTION)
+
+
+def _write_preset(path: Path, preset: PresetConfig) -> None:
+    places = {"name", "hub", "package"}
+    if preset.folder != Path("."):
+        places.add("folder")
+    values = {k: v for k, v in to_dict(preset).items() if k not in places and v is not None}
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,248 @@
+"""A tower in training: an encoder's own model, what a mode trains of it, a projection on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmalign.encoders.adapter import core_of
+from mmalign.encoders.image import load_image_tower
+from mmalign.encoders.presets import (
+    PresetConfig,
+    available_presets,
+    find_encoder,
+    loading,
+    read_preset,
+)
+from mmalign.encoders.projection import Projection, read_projection
+from mmalign.encoders.resolve import Source
+from mmalign.encoders.runtime import pick_device
+from mmalign.encoders.text import load_text_tower
+from mmalign.encoders.tuning.anatomy import examine
+from mmalign.encoders.tuning.checkpointing import checkpoint_blocks
+from mmalign.encoders.tuning.export import save_tower
+from mmalign.encoders.tuning.lora import add_lora
+from mmalign.encoders.tuning.modes import Tuning, own_projection, plan
+from mmalign.encoders.tuning.readers import ImageReader, Reader, TextReader
+from mmalign.errors import ConfigError, EncoderError
+from mmalign.interfaces import Media, TowerBatch
+
+__all__ = ["Origin", "Tower", "load_tower"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tower came from.
+
+    Attributes:
+        name: As it was asked for, with a path made absolute.
+        preset: What decides its rows, overrides included.
+        source: Its files.
+        fingerprint: Of the encoder it started from, without overrides.
+    """
+
+    name: str
+    preset: PresetConfig
+    source: Source
+    fingerprint: str
+
+
+class Tower(nn.Module):
+    """A content encoder with gradients; :func:`load_tower` makes one.
+
+    Attributes:
+        modality: ``text`` or ``image``.
+        dim: Length of its rows.
+        trunk: The pretrained part: inputs to ``[B, D]``.
+        projection: Dense layers on top, or None.
+        origin: Where the pretrained part came from.
+        reader: Makes its batches.
+        adapters: peft's model around the library's own module, in mode ``lora``.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        reader: Reader,
+        projection: Projection | None,
+        *,
+        origin: Origin,
+        tuning: Tuning,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.modality = origin.preset.modality
+        self.trunk = trunk
+        self.projection = projection
+        self.origin = origin
+        self.adapters: Any
+        self.reader = reader
+        self._conv = sum(isinstance(m, nn.Conv2d) for m in trunk.modules()) > 1
+        if self._conv:  # a third faster on a CPU
+            trunk.to(memory_format=torch.channels_last)
+        sample = _to(reader.sample(), device)
+        anatomy = examine(trunk, sample)
+        own = own_projection(core_of(trunk)) if origin.preset.library == "open_clip" else []
+        self._plan = plan(trunk, anatomy, tuning, own)
+        adapters = None
+        if tuning.mode == "lora":
+            adapters, self._plan = add_lora(trunk, sample, anatomy, tuning, self._plan.head)
+        object.__setattr__(self, "adapters", adapters)  # its modules are those of the trunk
+        self._plan.apply(trunk)
+        if projection is not None:
+            projection.requires_grad_(tuning.mode != "frozen")
+        if tuning.checkpointing and tuning.mode not in ("frozen", "head"):
+            units = self._plan.units
+            checkpoint_blocks([b for b in anatomy.blocks if units is None or b in units])
+        self.eval()
+        with torch.no_grad():
+            self.dim = int(self(sample).shape[1])
+        if tuning.mode == "head" and not self.trainable()["projection"]:
+            raise ConfigError(
+                "mode head trains a projection, and this tower has none",
+                got=origin.name,
+                fix="set dim, the width of a new one",
+            )
+
+    def collate(self, values: Sequence[Media], *, training: bool) -> TowerBatch:
+        """Tokenize texts, or decode pictures and alter them a little in training.
+
+        A value that cannot be read is left out alone, with its reason in ``problems``. What is
+        drawn in training follows torch's global seed.
+        """
+        return self.reader.collate(values, training=training)
+
+    def forward(self, inputs: Any) -> torch.Tensor:
+        """Encode ``TowerBatch.inputs``: ``[B, D]``, not scaled to unit length."""
+        if inputs is None:  # nothing could be read
+            return torch.zeros(0, self.dim, device=next(self.parameters()).device)
+        if self._conv:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        rows: torch.Tensor = self.trunk(inputs)
+        return rows if self.projection is None else self.projection(rows)
+
+    def trainable(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that the mode trains, in the groups ``trunk`` and ``projection``."""
+        head = [] if self.projection is None else list(self.projection.parameters())
+        return {
+            "trunk": list(self._plan.trunk),
+            "projection": [p for p in (*self._plan.head, *head) if p.requires_grad],
+        }
+
+    def train(self, mode: bool = True) -> Tower:
+        """Set what is trained to training; frozen dropout and batch norms stay in evaluation."""
+        super().train(mode)
+        if mode:
+            self._plan.settle(self.trunk)
+        return self
+
+    def save_pretrained(self, folder: Path, *, merge: bool = True) -> None:
+        """Write the tower as a folder that its own library and mmalign load.
+
+        Args:
+            folder: Replaced as a whole if it holds such a folder.
+            merge: Whether LoRA's products are added to the weights; else they alone are written,
+                for the encoder that the tower was loaded from. Other modes have nothing to merge.
+
+        Raises:
+            DataError: The folder cannot be written; what was there is as it was.
+        """
+        save_tower(self, Path(folder), merge=merge)
+
+
+def load_tower(name_or_path: str | Path, tuning: Tuning, *, device: str = "cpu") -> Tower:
+    """Load an encoder for training.
+
+    Args:
+        name_or_path: What :func:`mmalign.encoders.load_encoder` takes.
+        tuning: What to train; ``dim`` puts a new projection on top, unless the encoder ends with
+            one of that width already, which then is trained on.
+        device: A torch device.
+
+    Raises:
+        ConfigError: The tower cannot be trained as asked.
+        EncoderError: The weights were not found or cannot be loaded.
+        MissingDependencyError: A library is not installed.
+    """
+    preset = read_preset(name_or_path)
+    if preset.adapter is not None:
+        raise EncoderError(
+            "an adapter cannot be trained on",
+            got=str(name_or_path),
+            fix="save it with the adapter merged, and tune that folder",
+        )
+    source, fingerprint = find_encoder(preset)
+    preset = replace(preset, preprocess={**preset.preprocess, **tuning.preprocess})
+    if tuning.max_length is not None:
+        preset = replace(preset, max_length=tuning.max_length)
+    where = pick_device(device)
+    with loading(preset, source):
+        trunk: nn.Module
+        reader: Reader
+        if preset.modality == "text":
+            trunk = text = load_text_tower(preset, source, where)
+            reader = TextReader(text, preset.prefix)
+        else:
+            trunk, transform = load_image_tower(preset, source, where)
+            reader = ImageReader(transform)
+        projection = read_projection(source.projection)
+        width = _width(trunk, reader, projection, where)
+    origin = Origin(
+        preset.name
+        if str(name_or_path) in available_presets()
+        else str(Path(name_or_path).resolve()),
+        preset,
+        source,
+        fingerprint,
+    )
+    projection = _projected(projection, width, preset, tuning)
+    if projection is not None:
+        projection = projection.to(where)
+    return Tower(trunk, reader, projection, origin=origin, tuning=tuning, device=where)
+
+
+def _width(
+    trunk: nn.Module, reader: Reader, projection: Projection | None, device: torch.device
+) -> int:
+    if projection is not None:
+        return projection.dim
+    with torch.no_grad():
+        return int(trunk(_to(reader.sample(), device)).shape[1])
+
+
+def _projected(
+    projection: Projection | None, width: int, preset: PresetConfig, tuning: Tuning
+) -> Projection | None:
+    """The projection the folder has, or a new one on top of all that is there."""
+    if preset.library == "open_clip":
+        if tuning.dim not in (None, width) or tuning.hidden:
+            raise ConfigError(
+                "an open_clip tower projects into its own space",
+                got=f"dim={tuning.dim}, hidden={tuning.hidden}",
+                fix=f"set dim: null or {width}, and hidden: 0",
+            )
+        return projection
+    if tuning.dim is None or (projection is not None and tuning.dim == width):
+        return projection
+    if tuning.mode == "frozen":
+        raise ConfigError(
+            "a frozen tower has no use for a new projection",
+            got=f"dim={tuning.dim}",
+            fix="set mode: head, or dim: null",
+        )
+    middle = tuning.hidden or width
+    new: list[nn.Module] = [nn.Linear(middle, tuning.dim), nn.Identity()]
+    if tuning.hidden:
+        new = [nn.Linear(width, middle), nn.GELU(), *new]
+    return Projection(*(projection or ()), *new)
+
+
+def _to(inputs: Any, device: torch.device) -> Any:
+    if isinstance(inputs, dict):
+        return {name: rows.to(device) for name, rows in inputs.items()}
+    return inputs.to(device)

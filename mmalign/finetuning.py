@@ -1,0 +1,227 @@
+"""What encoder fine-tuning is told: the mode of each tower, the objectives, the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from mmalign.errors import ConfigError, nearest
+
+__all__ = ["Drift", "FinetuneConfig", "Mode", "Objective", "TowerConfig"]
+
+Mode = Literal["frozen", "head", "last_n", "lora", "full"]
+Objective = Literal["image_text", "behaviour", "text_pairs", "graph"]
+Drift = Literal["none", "features", "weights", "similarity"]
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """What is trained of one encoder.
+
+    Attributes:
+        mode: ``frozen``; ``head``, the projection alone; ``last_n`` blocks; ``lora``; ``full``.
+        last_n: Blocks that ``last_n`` trains.
+        rank: Of LoRA's matrices (Hu et al. 2021, arXiv:2106.09685).
+        alpha: Of LoRA: its product is scaled by ``alpha / rank``.
+        dropout: Of LoRA's input.
+        targets: Names of the modules that LoRA adapts; empty means the library's usual ones.
+        dim: Width of the projection put on the tower; None puts none on. The towers of an open_clip
+            model have their own.
+        hidden: Width of the projection's hidden layer; 0 makes it linear.
+        checkpointing: Whether activations are computed twice rather than kept.
+        learning_rate: Of what is trained below the projection.
+        preprocess: Overrides of the preset's, for pictures.
+        max_length: Tokens kept of a text; by default the preset's.
+
+    Raises:
+        ConfigError: There is no such mode, or a number is out of its range.
+    """
+
+    mode: Mode = "full"
+    last_n: int = 2
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    dim: int | None = 256
+    hidden: int = 0
+    checkpointing: bool = False
+    learning_rate: float = 1e-4
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ConfigError(
+                "a tower has no such mode", got=self.mode, fix=nearest(self.mode, get_args(Mode))
+            )
+        for name in ("last_n", "rank", "alpha", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(
+                    f"{name} of a tower must be positive",
+                    got=getattr(self, name),
+                    fix="leave it out for the default",
+                )
+        if not 0 <= self.dropout < 1 or self.hidden < 0:
+            raise ConfigError(
+                "dropout of a tower must be in [0, 1) and hidden 0 or more",
+                got=(self.dropout, self.hidden),
+                fix="leave them out for the defaults",
+            )
+        if self.dim is not None and self.dim < 1:
+            raise ConfigError("dim of a tower must be 1 or more", got=self.dim, fix="or null")
+        if self.max_length is not None and self.max_length < 2:
+            raise ConfigError("max_length is too short", got=self.max_length, fix="pass >= 2")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How encoders learn a catalogue.
+
+    Attributes:
+        objectives: Objective to its weight: ``image_text`` pairs of the catalogue's own items;
+            ``behaviour``, items that the same users take; ``text_pairs``, two columns of an item;
+            ``graph``, held-out interactions predicted by vectors that pass the interaction graph.
+        loss: Of ``image_text`` and ``text_pairs``: ``clip`` (softmax) or ``siglip`` (sigmoid).
+        text: The text tower.
+        image: The image tower.
+        batch_size: Items, or pairs, per step and process: each is contrasted with all others.
+        chunk_size: Items that pass a tower at a time, by gradient caching; None passes the batch
+            as a whole.
+        accumulate: Batches per step of the optimizer.
+        learning_rate: Of projections and temperature.
+        weight_decay: Of matrices.
+        warmup: Share of all steps in which the learning rate rises; then it falls as a cosine.
+        max_norm: Of the gradient; it is scaled down to it.
+        temperature: At the start; it is learned.
+        popularity: What an item's popularity takes off its co-interactions, as a power in [0, 1].
+        neighbours: Partners that each item has in ``behaviour``.
+        template: Text of an item, such as ``"{title} by {brand}[, {colour}]"``; by default the
+            columns of ``data.text`` one after the other.
+        field_dropout: Probability that training leaves out a text column.
+        text_pairs: The two columns of the objective ``text_pairs``.
+        drift: What keeps towers close to where they started: ``features`` (squared distance to
+            frozen rows), ``weights`` (L2-SP: Li et al. 2018, arXiv:1802.01483) or ``similarity``
+            (frozen likeness of the items in a batch: Park et al. 2019, arXiv:1904.05068).
+        drift_weight: Of that term.
+        streaming: Whether items are read in passing, for a catalogue larger than memory.
+        workers: Processes that decode and tokenize; 0 does it in between.
+        merge: Whether LoRA is merged into the written folders; else they hold the adapters alone.
+        test: Whether test is measured as well, once, at the end.
+
+    Raises:
+        ConfigError: A name or a number is out of its range, or objectives and towers do not fit.
+    """
+
+    objectives: Mapping[str, float] = field(default_factory=lambda: {"image_text": 1.0})
+    loss: Literal["clip", "siglip"] = "clip"
+    text: TowerConfig = field(default_factory=TowerConfig)
+    image: TowerConfig = field(default_factory=TowerConfig)
+    batch_size: int = 256
+    chunk_size: int | None = None
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    max_norm: float = 1.0
+    temperature: float = 0.07
+    popularity: float = 0.5
+    neighbours: int = 20
+    template: str | None = None
+    field_dropout: float = 0.0
+    text_pairs: tuple[str, ...] = ()
+    drift: Drift = "none"
+    drift_weight: float = 0.0
+    streaming: bool = False
+    workers: int = 0
+    merge: bool = True
+    test: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        positive = ("batch_size", "accumulate", "learning_rate", "max_norm", "temperature")
+        for name in (*positive, "neighbours"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(
+                    f"finetune.{name} must be positive",
+                    got=getattr(self, name),
+                    fix="leave it out for the default",
+                )
+        for name in ("warmup", "popularity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"finetune.{name} must be in [0, 1]",
+                    got=getattr(self, name),
+                    fix="leave it out for the default",
+                )
+        if not 0 <= self.field_dropout < 1:
+            raise ConfigError(
+                "finetune.field_dropout must be in [0, 1)", got=self.field_dropout, fix="try 0.2"
+            )
+        for name in ("weight_decay", "drift_weight", "workers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(
+                    f"finetune.{name} must not be negative", got=getattr(self, name), fix="0"
+                )
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ConfigError(
+                "finetune.chunk_size must be 1 or more", got=self.chunk_size, fix="or null"
+            )
+
+    def _check_names(self) -> None:
+        for name, weight in self.objectives.items():
+            if name not in get_args(Objective):
+                raise ConfigError(
+                    "finetune has no such objective",
+                    got=name,
+                    fix=nearest(name, get_args(Objective)),
+                )
+            if weight < 0:
+                raise ConfigError(
+                    f"the weight of finetune objective {name} must not be negative",
+                    got=weight,
+                    fix="0 leaves it out",
+                )
+        if not self.active():
+            raise ConfigError(
+                "finetune has no objective",
+                got=dict(self.objectives),
+                fix="set finetune.objectives, such as {image_text: 1}",
+            )
+        if self.loss not in ("clip", "siglip"):
+            raise ConfigError(
+                "finetune has no such loss",
+                got=self.loss,
+                fix=nearest(self.loss, ("clip", "siglip")),
+            )
+        if self.drift not in get_args(Drift):
+            raise ConfigError(
+                "finetune knows no such drift guard",
+                got=self.drift,
+                fix=nearest(self.drift, get_args(Drift)),
+            )
+        if "text_pairs" in self.active() and len(self.text_pairs) != 2:
+            raise ConfigError(
+                "the objective text_pairs needs two columns",
+                got=self.text_pairs,
+                fix="set finetune.text_pairs: [title, description]",
+            )
+        if self.drift == "features" and (self.text.dim or self.image.dim):
+            raise ConfigError(
+                "a new projection has no frozen rows to stay close to",
+                got={"text": self.text.dim, "image": self.image.dim},
+                fix="set dim of the towers to null, or finetune.drift: similarity",
+            )
+
+    def active(self) -> dict[str, float]:
+        """Objectives of some weight."""
+        return {name: weight for name, weight in self.objectives.items() if weight > 0}
+
+    def uses_behaviour(self) -> bool:
+        """Whether any objective reads the interactions."""
+        return bool(self.active().keys() & {"behaviour", "graph"})
+
+    def tower(self, modality: str) -> TowerConfig:
+        """The config of the tower that reads a modality."""
+        return self.text if modality == "text" else self.image

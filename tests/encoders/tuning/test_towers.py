@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmalign.encoders import load_encoder
+from mmalign.encoders.tuning import load_tower
+from mmalign.errors import ConfigError, EncoderError
+
+KINDS = ["bert", "dinov2", "siglip", "timm", "clip-text", "clip-image", "clip-hf-text"]
+IMAGES = ["dinov2", "siglip", "timm", "clip-image"]
+
+
+def unit(rows):
+    return torch.nn.functional.normalize(torch.as_tensor(rows), dim=1).detach().numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tower_starts_as_the_frozen_encoder(kind, encoders, values, tune):
+    tower = load_tower(encoders[kind], tune())
+    frozen = load_encoder(encoders[kind], device="cpu")
+    batch = tower.collate(values(tower), training=False)
+    rows = tower(batch.inputs)
+    assert rows.requires_grad
+    assert (tower.modality, tower.dim) == (frozen.modality, frozen.dim)
+    assert batch.kept == list(range(len(values(tower))))
+    expected = frozen.encode(values(tower)).values
+    rows = unit(rows) if "clip" in kind else rows.detach().numpy()
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
+def test_prefix_and_length_follow_preset_and_config(bert_folder, tmp_path, tune):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        f"library: transformers\nmodality: text\nfolder: {bert_folder}\nprefix: 'query: '\n"
+    )
+    tower = load_tower(path, tune(max_length=5))
+    inputs = tower.collate(["tea " * 20, "tea"], training=True).inputs
+    assert inputs["input_ids"].tolist() == [[2, 4, 5, 11, 3]] * 2
+
+
+def test_texts_that_cannot_be_read_are_left_out_alone(bert_folder, tune):
+    tower = load_tower(bert_folder, tune())
+    batch = tower.collate(["tea", "", b"tea", "a red cup"], training=True)
+    assert batch.kept == [0, 3]
+    assert batch.problems == {1: "the text is empty", 2: "not a text but bytes"}
+    assert tower(batch.inputs).shape == (2, 16)
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_a_broken_picture_is_left_out_alone(kind, encoders, pictures, tune):
+    tower = load_tower(encoders[kind], tune())
+    values = [pictures[0], b"words", pictures[1], pictures[0].with_name("absent.png")]
+    batch = tower.collate(values, training=True)
+    assert batch.kept == [0, 2]
+    assert sorted(batch.problems) == [1, 3]
+    assert "not a picture" in batch.problems[1]
+    assert "not found" in batch.problems[3]
+    assert len(tower(batch.inputs)) == 2
+
+
+@pytest.mark.parametrize("kind", ["bert", "timm"])
+def test_when_nothing_can_be_read_there_are_no_rows(kind, encoders, tune):
+    tower = load_tower(encoders[kind], tune())
+    batch = tower.collate([b"", b""], training=True)
+    assert (batch.inputs, batch.kept, sorted(batch.problems)) == (None, [], [0, 1])
+    assert tower(batch.inputs).shape == (0, tower.dim)
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_augmentation_follows_the_seed_and_keeps_the_models_scaling(kind, encoders, pictures, tune):
+    tower = load_tower(encoders[kind], tune())
+    plain = tower.collate(pictures, training=False).inputs
+    torch.manual_seed(1)
+    one, two = (tower.collate(pictures, training=True).inputs for _ in range(2))
+    torch.manual_seed(1)
+    again = tower.collate(pictures, training=True).inputs
+    assert torch.equal(one, again)
+    assert not torch.equal(one, two)
+    assert one.shape == plain.shape
+    assert not torch.equal(one, plain)
+    assert torch.equal(tower.collate(pictures, training=False).inputs, plain)
+    # Brightness and contrast move a pixel by a tenth; another mean or deviation moves all of them.
+    assert abs(one.mean() - plain.mean()) < 0.3
+    assert abs(one.std() / plain.std() - 1) < 0.3
+
+
+def test_preprocessing_can_be_overridden(timm_folder, pictures, tune):
+    tower = load_tower(timm_folder, tune(preprocess={"input_size": [3, 96, 72]}))
+    assert tower.collate(pictures[:2], training=True).inputs.shape == (2, 3, 96, 72)
+    assert tower.dim == load_encoder(timm_folder, device="cpu").dim
+
+
+@pytest.mark.parametrize(("hidden", "layers"), [(0, 1), (7, 2)])
+def test_a_new_projection_stands_on_top(hidden, layers, bert_folder, tune):
+    tower = load_tower(bert_folder, tune(mode="head", dim=5, hidden=hidden))
+    linear = [m for m in tower.projection if isinstance(m, torch.nn.Linear)]
+    assert [m.out_features for m in linear] == [7, 5][-layers:]
+    assert any(isinstance(m, torch.nn.GELU) for m in tower.projection) == bool(hidden)
+    rows = tower(tower.collate(["tea"], training=False).inputs)
+    assert rows.shape == (1, tower.dim) == (1, 5)
+
+
+def test_an_open_clip_tower_takes_no_other_projection(clip_presets, tune):
+    assert load_tower(clip_presets["clip-text"], tune(dim=12)).dim == 12
+    for wrong in ({"dim": 5}, {"hidden": 4}):
+        with pytest.raises(ConfigError, match="its own space"):
+            load_tower(clip_presets["clip-text"], tune(**wrong))
+
+
+def test_a_tower_that_is_not_there(tune):
+    with pytest.raises(EncoderError, match="did you mean 'minilm'"):
+        load_tower("minilmm", tune())
+
+
+def test_a_damaged_tower_is_one_line(bert_folder, tmp_path, tune):
+    import shutil
+
+    shutil.copytree(bert_folder, tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"words")
+    with pytest.raises(EncoderError, match="cannot load encoder 'damaged'"):
+        load_tower(tmp_path / "damaged", tune())

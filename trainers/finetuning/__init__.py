@@ -1,0 +1,3 @@
+"""Fine-tuning of content encoders: batches, objectives and the run."""
+
+from __future__ import annotations

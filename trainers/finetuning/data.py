@@ -1,0 +1,163 @@
+"""Batches of raw content, put together by the objectives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mmalign.interfaces import IntArray, Media, Tower
+from mmalign.trainers.finetuning.contents import Contents
+from mmalign.trainers.finetuning.halves import Half, Objective
+
+__all__ = ["FinetuneDataModule"]
+
+Step = tuple[int, int]
+Batch = list[tuple[str, list[Half]]]
+
+
+class FinetuneDataModule(LightningDataModule):
+    """Serves, step by step, what every objective contrasts.
+
+    All processes take the same number of steps; what they get is a function of the seed, the epoch
+    and the step, so that a resumed run sees the batches that an unbroken one sees.
+
+    Args:
+        objectives: What stands together.
+        contents: What is read of each item.
+        towers: Modality to the tower that reads it.
+        batch_size: Items, or pairs, per step and process.
+        chunk_size: Items that pass a tower at a time.
+        workers: Processes that decode and tokenize.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        contents: Contents,
+        towers: Mapping[str, Tower],
+        *,
+        batch_size: int,
+        chunk_size: int | None,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self._objectives, self._contents, self._towers = objectives, contents, towers
+        self._batch_size, self._chunk_size = batch_size, chunk_size or batch_size
+        self._workers = workers
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of one process."""
+        processes = 1 if self.trainer is None else self.trainer.world_size
+        process = 0 if self.trainer is None else self.trainer.global_rank
+        rows = max(objective.size for objective in self._objectives)
+        steps = max(1, rows // (self._batch_size * processes))
+        size = min(self._batch_size, -(-rows // processes))
+        served = _Steps(
+            self._objectives,
+            self._contents,
+            self._towers,
+            size=size,
+            chunk_size=self._chunk_size,
+            share=(process, processes),
+            steps=steps,
+        )
+        return DataLoader(
+            served,
+            batch_size=None,
+            sampler=_StepNumbers(steps),
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
+        )
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Leave the batch where it is: a chunk is moved when its turn comes."""
+        return batch
+
+    def val_dataloader(self) -> DataLoader[int]:
+        """One empty step: validation reads all valid items at once, in the Lightning module."""
+        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
+
+
+class _StepNumbers(Sampler[Step]):
+    """Epoch and step; Lightning calls ``set_epoch``."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._epoch = steps, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter([(self._epoch, step) for step in range(self._steps)])
+
+
+class _Steps(Dataset[Batch]):
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        contents: Contents,
+        towers: Mapping[str, Tower],
+        *,
+        size: int,
+        chunk_size: int,
+        share: tuple[int, int],
+        steps: int,
+    ) -> None:
+        self._objectives, self._contents, self._towers = objectives, contents, towers
+        self._size, self._chunk_size, self._steps = size, chunk_size, steps
+        self._process, self._processes = share
+        self._epoch = -1
+        self._drawn: dict[str, IntArray] = {}
+
+    def __getitem__(self, step: Step) -> Batch:
+        epoch, number = step
+        if epoch != self._epoch:
+            every = self._size * self._processes * self._steps
+            self._drawn = {o.name: o.draw(epoch, every) for o in self._objectives}
+            self._epoch = epoch
+        start = (number * self._processes + self._process) * self._size
+        batch: Batch = []
+        for objective in self._objectives:
+            rows = self._drawn[objective.name][start : start + self._size]
+            halves = [
+                self._half(name, rows[:, column], epoch)
+                for column, name in enumerate(objective.halves)
+            ]
+            batch.append((objective.name, halves))
+        return batch
+
+    def _half(self, name: str, rows: IntArray, epoch: int) -> Half:
+        modality = name.partition(".")[0]
+        tower = self._towers[modality]
+        values = [self._contents(name, int(row), epoch) for row in rows]
+        given = [position for position, value in enumerate(values) if value is not None]
+        chunks: list[Any] = []
+        kept: list[int] = []
+        problems: dict[int, str] = {}
+        for start in range(0, len(given), self._chunk_size):
+            block = given[start : start + self._chunk_size]
+            batch = tower.collate([values[p] for p in block], training=True)  # type: ignore[misc]
+            if batch.kept:
+                chunks.append(batch.inputs)
+                kept.extend(block[position] for position in batch.kept)
+            problems |= {int(rows[block[p]]): reason for p, reason in batch.problems.items()}
+        positions = np.asarray(kept, dtype=np.int64)
+        keys = np.asarray([_key(values[position]) for position in kept], dtype=np.int64)
+        return Half(modality, chunks, positions, rows[positions], keys, problems)
+
+
+def _key(value: Media | None) -> int:
+    """A number that is the same for the same content, in every process."""
+    content = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)

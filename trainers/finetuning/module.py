@@ -1,0 +1,208 @@
+"""The LightningModule that tunes encoder towers by contrast."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from mmalign.errors import TrainingError
+from mmalign.finetuning import FinetuneConfig
+from mmalign.interfaces import Tower
+from mmalign.objectives.alignment import LearnedTemperature
+from mmalign.trainers.finetuning.contents import Contents
+from mmalign.trainers.finetuning.drift import feature_drift, similarity_drift, weight_drift
+from mmalign.trainers.finetuning.gradient_cache import cached_backward
+from mmalign.trainers.finetuning.graph import reports_of
+from mmalign.trainers.finetuning.halves import Half, Objective
+from mmalign.trainers.finetuning.schedule import warmup_cosine
+from mmalign.trainers.finetuning.validation import encode_rows, to_device
+
+__all__ = ["FinetuneModule"]
+
+SIGLIP_BIAS = -10.0
+
+
+class FinetuneModule(LightningModule):
+    """Encodes the items that an objective puts together, and contrasts them.
+
+    Optimisation is by hand: one objective after the other is passed backward, a batch in chunks if
+    the config says so, and then one step is taken. Every random draw is a function of the seed,
+    the step and the process, so that a resumed run goes on as if it had not stopped.
+
+    Args:
+        towers: Modality to its tower, trained in place.
+        objectives: What is asked of the rows of which items.
+        config: Rates, temperature, drift guard.
+        contents: What is read of each item; the drift guard encodes it before training.
+        validate: Gives the metrics of an epoch.
+        seed: Of all draws.
+
+    Attributes:
+        problems: Modality to item row to the reason why training could not read it.
+    """
+
+    def __init__(
+        self,
+        towers: Mapping[str, Tower],
+        objectives: Sequence[Objective],
+        config: FinetuneConfig,
+        *,
+        contents: Contents,
+        validate: Callable[[], Mapping[str, float]],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.towers = nn.ModuleDict(towers)  # type: ignore[arg-type]
+        self.temperature = LearnedTemperature(config.temperature)
+        self.bias = nn.Parameter(torch.tensor(SIGLIP_BIAS), requires_grad=config.loss == "siglip")
+        self._towers, self._config, self._validate = towers, config, validate
+        self._objectives = {objective.name: objective for objective in objectives}
+        self.memories = nn.ModuleList(o for o in objectives if isinstance(o, nn.Module))
+        self._seed = seed
+        self.problems: dict[str, dict[int, str]] = {}
+        self._frozen: dict[str, Tensor] = {}
+        if config.drift_weight and config.drift in ("features", "similarity"):
+            self._frozen = {
+                modality: encode_rows(tower, contents.plain[modality]).values
+                for modality, tower in towers.items()
+            }
+        trunks = [p for tower in towers.values() for p in tower.trainable()["trunk"]]
+        self._start = [p.detach().clone() for p in trunks] if config.drift == "weights" else []
+        self._trunks = trunks
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a rate per tower; weight decay on matrices only."""
+        config = self._config
+        groups: list[dict[str, Any]] = []
+        for modality, tower in self._towers.items():
+            rates = {
+                "trunk": config.tower(modality).learning_rate,
+                "projection": config.learning_rate,
+            }
+            for part, parameters in tower.trainable().items():
+                for decay, has_it in ((config.weight_decay, True), (0.0, False)):
+                    chosen = [p for p in parameters if (p.dim() > 1) == has_it]
+                    groups.append({"params": chosen, "lr": rates[part], "weight_decay": decay})
+        scale = [self.temperature.log_temperature, self.bias]
+        groups.append({"params": scale, "lr": config.learning_rate, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+        steps = -(-int(self.trainer.estimated_stepping_batches) // config.accumulate)
+        schedule = warmup_cosine(optimizer, steps, config.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock."""
+        self._started, self._items = time.perf_counter(), 0
+
+    def training_step(self, batch: Sequence[tuple[str, list[Half]]], batch_idx: int) -> None:
+        """Pass each objective backward; step when enough batches have been."""
+        rng = np.random.default_rng([self._seed, self.current_epoch, batch_idx, self.global_rank])
+        torch.manual_seed(int(rng.integers(2**62)))
+        losses = {name: self._backward(self._objectives[name], halves) for name, halves in batch}
+        if self._start:
+            drift = self._config.drift_weight * weight_drift(self._trunks, self._start)
+            self.manual_backward(drift / self._config.accumulate)
+            losses["drift"] = drift.detach()
+        self._check_finite(losses)
+        if (batch_idx + 1) % self._config.accumulate == 0 or self.trainer.is_last_batch:
+            self._step()
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        for name, value in losses.items():
+            self.log(
+                f"train/{name}",
+                value,
+                prog_bar=name == "loss",
+                on_step=False,
+                on_epoch=True,
+                sync_dist=True,
+                batch_size=1,
+            )
+
+    def _backward(self, objective: Objective, halves: list[Half]) -> Tensor:
+        """One objective's loss on a batch, with its gradients added to the parameters'."""
+        weight = objective.weight / self._config.accumulate
+
+        def loss(*rows: Tensor) -> Tensor:
+            value = objective.loss(self, rows, halves)
+            for half, encoded in zip(halves, rows, strict=True):
+                if half.modality in self._frozen:
+                    value = value + self._config.drift_weight * self._drift(half, encoded)
+            return weight * value
+
+        passes = [
+            (
+                self._towers[half.modality],
+                [to_device(chunk, self.device) for chunk in half.chunks],
+            )
+            for half in halves
+        ]
+        self._items += sum(len(half.rows) for half in halves)
+        for half in halves:
+            if half.problems:
+                self.problems.setdefault(half.modality, {}).update(half.problems)
+        value = cached_backward(passes, loss, self.manual_backward)
+        return value.detach() * self._config.accumulate
+
+    def _drift(self, half: Half, encoded: Tensor) -> Tensor:
+        frozen = self._frozen[half.modality][half.rows].to(encoded)
+        measure = feature_drift if self._config.drift == "features" else similarity_drift
+        return measure(encoded, frozen)
+
+    def _step(self) -> None:
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        self.clip_gradients(
+            optimizer,  # type: ignore[arg-type]
+            gradient_clip_val=self._config.max_norm,
+            gradient_clip_algorithm="norm",
+        )
+        optimizer.step()  # type: ignore[union-attr]
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        schedule.step()  # type: ignore[union-attr]
+
+    def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
+        """Stop all processes at once: one alone would leave the others waiting for gradients."""
+        is_finite = all(bool(torch.isfinite(value)) for value in losses.values())
+        if self.trainer.strategy.reduce_boolean_decision(is_finite, all=True):
+            return
+        saved = [c.best_model_path for c in self.trainer.checkpoint_callbacks if c.best_model_path]  # type: ignore[attr-defined]
+        kept = f"the last good weights are in {saved[-1]}" if saved else "nothing was saved yet"
+        raise TrainingError(
+            f"the loss is not finite in epoch {self.current_epoch + 1}",
+            got={name: float(value) for name, value in losses.items()},
+            fix=f"{kept}; lower the learning_rate of towers or projections",
+        )
+
+    def on_train_epoch_end(self) -> None:
+        """Log speed and memory."""
+        seconds = time.perf_counter() - self._started
+        self.log("train/items_per_second", self._items / max(seconds, 1e-9), sync_dist=True)
+        self.log("train/peak_memory_gb", _peak_memory(self.device), sync_dist=True)
+        for name, value in reports_of(self._objectives).items():
+            self.log(f"train/{name}", value, sync_dist=True)
+        self.log("train/temperature", self.temperature().detach(), sync_dist=True)
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Nothing per batch: rankings are measured over all items at once."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Measure retrieval on valid."""
+        for name, value in self._validate().items():
+            bar = name == "retrieval"
+            self.log(f"valid/{name}", value, prog_bar=bar, rank_zero_only=False, sync_dist=True)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Most memory held so far, in GB: of the device, or of the process where it is the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

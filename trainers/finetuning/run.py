@@ -1,0 +1,162 @@
+"""From a catalogue and encoder towers to tuned towers."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mmalign.config import to_dict
+from mmalign.data.catalog import Catalog
+from mmalign.errors import ConfigError, nearest
+from mmalign.experiment import ExperimentConfig, TrainingConfig
+from mmalign.interfaces import Tower
+from mmalign.trainers.callbacks import CurvePoint
+from mmalign.trainers.finetuning.contents import Contents
+from mmalign.trainers.finetuning.data import FinetuneDataModule
+from mmalign.trainers.finetuning.module import FinetuneModule
+from mmalign.trainers.finetuning.objectives import make_objectives
+from mmalign.trainers.finetuning.validation import Retrieval
+from mmalign.trainers.loop import run_lightning
+from mmalign.trainers.options import check_trainer
+from mmalign.trainers.resume import digest, flat
+
+__all__ = ["FinetuneResult", "finetune"]
+
+TRAINER = {"max_epochs": 10, "check_val_every_n_epoch": 1}
+"""Arguments of ``lightning.Trainer`` where tuning wants other defaults than training."""
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a run did.
+
+    Attributes:
+        curve: All that was logged.
+        parameters: Modality to how many parameters were trained, and how many there are.
+        seconds: Of training and validation.
+        problems: Modality to item id to the reason why training could not read it.
+        measure: Measures the tuned towers on ``valid`` or ``test``, see :class:`Retrieval`.
+    """
+
+    curve: list[CurvePoint]
+    parameters: dict[str, tuple[int, int]]
+    seconds: float
+    problems: dict[str, dict[str, str]]
+    measure: Callable[[str], dict[str, float]]
+
+
+def finetune(
+    config: ExperimentConfig,
+    catalog: Catalog,
+    towers: Mapping[str, Tower],
+    *,
+    folder: Path,
+    resume: str | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> FinetuneResult:
+    """Train towers in place; they end at their best validated weights.
+
+    Args:
+        config: ``finetune``, ``training``, ``trainer`` and ``seed`` are read. What is watched is
+            ``valid/retrieval``, unless ``training.monitor`` names another metric of valid.
+        catalog: Items, and interactions where an objective needs them.
+        towers: Modality (``text``, ``image``) to its tower.
+        folder: Config, logs and checkpoints.
+        resume: A checkpoint to go on from.
+        progress: Whether to show a bar.
+        callbacks: More of Lightning's.
+
+    Raises:
+        ConfigError: Objectives, towers and data do not fit, or nothing is trained.
+        DataError: Fewer than two items are left to contrast.
+        TrainingError: The loss is not finite, the checkpoint is of another run, or training was
+            interrupted.
+    """
+    check_trainer(config.trainer)
+    parameters = {name: _count(tower) for name, tower in towers.items()}
+    if not any(trained for trained, _ in parameters.values()):
+        raise ConfigError(
+            "nothing is trained",
+            got={name: config.finetune.tower(name).mode for name in towers},
+            fix="set another mode than frozen for a tower, or put a projection on one by dim",
+        )
+    contents = Contents.of(catalog, config.finetune, seed=config.seed)
+    objectives = make_objectives(config.finetune, catalog, contents, towers, seed=config.seed)
+    measured = Retrieval(config.finetune, catalog, contents, towers)
+    module = FinetuneModule(
+        towers,
+        objectives,
+        config.finetune,
+        contents=contents,
+        validate=lambda: measured("valid"),
+        seed=config.seed,
+    )
+    batches = FinetuneDataModule(
+        objectives,
+        contents,
+        towers,
+        batch_size=config.finetune.batch_size,
+        chunk_size=config.finetune.chunk_size,
+        workers=config.finetune.workers,
+    )
+    started = time.perf_counter()
+    curve = run_lightning(
+        module,
+        batches,
+        seed=config.seed,
+        folder=folder,
+        training=_watched(config.training, measured.names("valid")),
+        is_validated=bool(measured.names("valid")),
+        trainer_options={**TRAINER, **config.trainer},
+        origin=_origin(config, catalog, contents),
+        config=config,
+        resume=resume,
+        progress=progress,
+        callbacks=callbacks,
+    )
+    problems = {
+        modality: {str(catalog.item_ids[row]): reason for row, reason in sorted(found.items())}
+        for modality, found in module.problems.items()
+    }
+    return FinetuneResult(curve, parameters, time.perf_counter() - started, problems, measured)
+
+
+def _watched(training: TrainingConfig, names: Sequence[str]) -> TrainingConfig:
+    """Watch ``valid/retrieval`` where nothing else is named."""
+    if training.monitor == TrainingConfig().monitor:
+        training = replace(training, monitor="valid/retrieval")
+    known = [f"valid/{name}" for name in names]
+    if known and training.monitor not in known:
+        raise ConfigError(
+            "training.monitor names no metric that valid gives",
+            got=training.monitor,
+            fix=nearest(training.monitor, known),
+        )
+    return training
+
+
+def _count(tower: Tower) -> tuple[int, int]:
+    """Parameters that are trained, and all."""
+    trained = sum(p.numel() for part in tower.trainable().values() for p in part)
+    module = torch.nn.ModuleList([tower])  # type: ignore[list-item]
+    return trained, sum(p.numel() for p in module.parameters())
+
+
+def _origin(config: ExperimentConfig, catalog: Catalog, contents: Contents) -> dict[str, Any]:
+    """What a resumed run must share with the one that it goes on from."""
+    ids = "\n".join(str(catalog.item_ids[row]) for row in contents.train)
+    return {
+        "train items": hashlib.sha256(ids.encode()).hexdigest(),
+        "train rows": digest(catalog.matrix("train")),
+        "seed": config.seed,
+        **{f"encoders.{name}": value for name, value in config.encoders.items()},
+        **flat(to_dict(config.finetune), "finetune"),
+    }
