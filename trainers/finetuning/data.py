@@ -99,7 +99,8 @@ class _StepNumbers(Sampler[Step]):
         return self._steps
 
     def __iter__(self) -> Iterator[Step]:
-        return iter([(self._epoch, step) for step in range(self._steps)])
+        for step in range(self._steps):  # lazily: Lightning makes the iterator, then sets the epoch
+            yield self._epoch, step
 
 
 class _Steps(Dataset[Batch]):

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from mmalign.errors import ConfigError, DataError, TrainingError
+from mmalign.trainers.finetuning.contents import split_items
+from mmalign.trainers.finetuning.run import finetune
+from mmalign.trainers.finetuning.validation import encode_rows
+from mmalign.trainers.resume import read_checkpoint
+
+ALL = {"image_text": 1.0, "behaviour": 0.5, "text_pairs": 0.5, "graph": 0.5}
+
+
+def weights(towers):
+    return {
+        f"{m}.{n}": p.detach().clone() for m, t in towers.items() for n, p in t.named_parameters()
+    }
+
+
+def curve(result, name):
+    return {p.epoch: p.value for p in result.curve if p.name == name}
+
+
+def test_partners_are_found_that_were_never_trained_on(shop, towers, told, tmp_path):
+    result = finetune(told(20), shop, towers, folder=tmp_path, progress=False)
+    found = result.measure("test")
+    assert found["image_to_text@1"] > 0.7
+    assert found["text_to_image@1"] > 0.7
+    assert found["retrieval"] == pytest.approx(
+        np.mean([found[f"{a}@{k}"] for a in ("image_to_text", "text_to_image") for k in (1, 10)])
+    )
+
+
+@pytest.mark.parametrize("loss", ["clip", "siglip"])
+def test_either_loss_falls(shop, towers, told, tmp_path, loss):
+    result = finetune(told(8, loss=loss), shop, towers, folder=tmp_path, progress=False)
+    losses = list(curve(result, "train/loss").values())
+    assert losses[-1] < losses[0] / 2
+
+
+def test_all_objectives_train_together(shop, towers, told, tmp_path):
+    config = told(3, objectives=ALL, text_pairs=("title", "notes"), field_dropout=0.3)
+    result = finetune(config, shop, towers, folder=tmp_path, progress=False)
+    names = {p.name for p in result.curve}
+    for name in ("image_text", "behaviour.text", "behaviour.image", "text_pairs", "graph.text"):
+        assert f"train/{name}" in names
+    assert {"train/graph.text/staleness", "train/graph.text/memory_age"} <= names
+    assert {"train/items_per_second", "train/peak_memory_gb", "valid/retrieval"} <= names
+    assert "valid/text_cold_ndcg@20" in names
+
+
+def test_behaviour_puts_unseen_items_of_one_taste_together(shop, towers, told, tmp_path):
+    cold = np.flatnonzero(~shop.warm)
+    kind = np.asarray([int(title[4]) for title in shop.items["title"]])[cold]
+    alike = torch.from_numpy(kind[:, None] == kind[None, :])
+
+    def gap(modality):
+        content = shop.texts() if modality == "text" else shop.images()
+        rows = encode_rows(towers[modality], [content[row] for row in cold]).values
+        cosine = rows @ rows.T
+        return float(cosine[alike].mean() - cosine[~alike].mean())
+
+    before = {modality: gap(modality) for modality in towers}
+    config = told(15, objectives={"behaviour": 1.0}, neighbours=5)
+    finetune(config, shop, towers, folder=tmp_path, progress=False)
+    for modality in towers:
+        assert gap(modality) > before[modality] + 0.2
+
+
+def test_cold_items_are_not_trained_on(shop, towers, told, tmp_path):
+    """Other content of unseen items, same weights: nothing of them was read."""
+    items = shop.items.copy()
+    cold = ~shop.warm
+    items.loc[cold, "title"] = "nonsense"
+    items.loc[cold, "image"] = [b"broken"] * cold.sum()
+    changed = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    config = told(2, objectives=ALL, text_pairs=("title", "notes"))
+    config = replace(config, trainer={"max_epochs": 2, "limit_val_batches": 0})
+    other = copy.deepcopy(towers)
+    finetune(config, shop, towers, folder=tmp_path / "a", progress=False)
+    finetune(config, changed, other, folder=tmp_path / "b", progress=False)
+    for name, value in weights(towers).items():
+        torch.testing.assert_close(value, weights(other)[name], rtol=0, atol=0)
+
+
+def test_the_same_seed_gives_the_same_weights(shop, towers, told, tmp_path):
+    other = copy.deepcopy(towers)
+    finetune(told(2), shop, towers, folder=tmp_path / "a", progress=False)
+    finetune(told(2), shop, other, folder=tmp_path / "b", progress=False)
+    for name, value in weights(towers).items():
+        assert torch.equal(value, weights(other)[name])
+
+
+def test_chunks_change_nothing(shop, towers, told, tmp_path):
+    other = copy.deepcopy(towers)
+    finetune(told(2), shop, towers, folder=tmp_path / "a", progress=False)
+    finetune(told(2, chunk_size=5), shop, other, folder=tmp_path / "b", progress=False)
+    for name, value in weights(towers).items():
+        torch.testing.assert_close(value, weights(other)[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["image_text", "behaviour", "text_pairs", "graph"])
+def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_path, objective):
+    config = told(4, objectives={objective: 1.0}, text_pairs=("title", "notes"))
+    broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
+    whole = finetune(config, shop, towers, folder=tmp_path / "whole", progress=False)
+
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(TrainingError, match="interrupted"):
+        finetune(config, shop, broken, folder=tmp_path / "part", progress=False, callbacks=[Stop()])
+    last = str(tmp_path / "part" / "checkpoints" / "last.ckpt")
+    resumed = finetune(config, shop, again, folder=tmp_path / "part", resume=last, progress=False)
+    for name in ("train/loss", "valid/retrieval"):
+        assert curve(resumed, name) == pytest.approx(curve(whole, name), abs=1e-6)
+    ends = [
+        read_checkpoint(str(tmp_path / f / "checkpoints" / "last.ckpt")) for f in ("whole", "part")
+    ]
+    for name, value in ends[0]["state_dict"].items():
+        torch.testing.assert_close(value, ends[1]["state_dict"][name], rtol=0, atol=1e-6)
+
+
+def test_a_checkpoint_of_another_run_is_refused(shop, towers, told, tmp_path):
+    finetune(told(1), shop, copy.deepcopy(towers), folder=tmp_path, progress=False)
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(TrainingError, match="temperature"):
+        finetune(
+            told(1, temperature=0.2), shop, towers, folder=tmp_path, resume=last, progress=False
+        )
+
+
+def test_a_loss_that_is_not_finite_stops_at_the_last_good_checkpoint(
+    shop, towers, told, tmp_path, monkeypatch
+):
+    from mmalign.trainers.finetuning import objectives
+
+    plain, calls = objectives.clip_loss, []
+
+    def broken(*args, **named):
+        calls.append(1)
+        return plain(*args, **named) * (float("nan") if len(calls) > 10 else 1)
+
+    monkeypatch.setattr(objectives, "clip_loss", broken)
+    with pytest.raises(TrainingError, match=r"not finite in epoch 3.*last good weights.*\.ckpt"):
+        finetune(told(4), shop, towers, folder=tmp_path, progress=False)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+def test_half_of_the_pictures_missing_costs_their_pairs_alone(shop, towers, told, tmp_path):
+    items = shop.items.copy()
+    items["image"] = [None if n % 2 else value for n, value in enumerate(items["image"])]
+    halved = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    result = finetune(told(2), halved, towers, folder=tmp_path, progress=False)
+    assert np.isfinite(result.measure("valid")["image_to_text@10"])
+
+
+def test_broken_pictures_are_reported(shop, towers, told, tmp_path):
+    items = shop.items.copy()
+    warm = np.flatnonzero(shop.warm)
+    images = list(items["image"])
+    images[warm[3]] = b"broken"
+    items["image"] = images
+    catalog = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    result = finetune(told(1), catalog, towers, folder=tmp_path, progress=False)
+    assert result.problems == {"image": {catalog.item_ids[warm[3]]: "no picture"}}
+
+
+def test_one_pair_cannot_be_contrasted(shop, towers, told, tmp_path):
+    items = shop.items.copy()
+    only = np.flatnonzero(shop.warm)[0]
+    items["image"] = [value if n == only else None for n, value in enumerate(items["image"])]
+    catalog = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    with pytest.raises(DataError, match=r"contrast needs two items.*got 1"):
+        finetune(told(1), catalog, towers, folder=tmp_path, progress=False)
+
+
+def test_batches_of_one_pair_have_nothing_to_say(shop, towers, told, tmp_path):
+    start = weights(towers)
+    config = told(1, batch_size=1, weight_decay=0.0)
+    result = finetune(config, shop, towers, folder=tmp_path, progress=False)
+    assert curve(result, "train/loss") == {0: 0.0}
+    for name, value in weights(towers).items():
+        assert torch.equal(value, start[name])
+
+
+def test_l2_sp_holds_weights_where_they_were(shop, towers, told, tmp_path):
+    start, free = weights(towers), copy.deepcopy(towers)
+    finetune(told(4), shop, free, folder=tmp_path / "free", progress=False)
+    config = told(4, drift="weights", drift_weight=100.0)
+    finetune(config, shop, towers, folder=tmp_path / "held", progress=False)
+
+    def distance(towers):
+        rows = weights(towers)
+        return sum(float((rows[n] - start[n]).norm()) for n in start if "projection" not in n)
+
+    assert distance(towers) < distance(free) / 2
+
+
+def test_the_likeness_of_items_is_held(shop, towers, told, tmp_path):
+    start, free = copy.deepcopy(towers), copy.deepcopy(towers)
+    finetune(told(4), shop, free, folder=tmp_path / "free", progress=False)
+    config = told(4, drift="similarity", drift_weight=100.0)
+    finetune(config, shop, towers, folder=tmp_path / "held", progress=False)
+
+    def change(towers):
+        now, before = (encode_rows(t["text"], shop.texts()).values for t in (towers, start))
+        return float((now @ now.T - before @ before.T).abs().mean())
+
+    assert change(towers) < change(free) / 2
+
+
+def test_an_objective_without_interactions_says_so(shop, towers, told, tmp_path):
+    catalog = type(shop).from_pandas(shop.items, None, config=shop.config)
+    with pytest.raises(ConfigError, match="behaviour needs interactions"):
+        finetune(told(1, objectives={"behaviour": 1.0}), catalog, towers, folder=tmp_path)
+
+
+def test_an_unknown_monitor_names_the_nearest(shop, towers, told, tmp_path):
+    config = told(1)
+    config = replace(config, training=replace(config.training, monitor="valid/retrievel"))
+    with pytest.raises(ConfigError, match="did you mean 'valid/retrieval'"):
+        finetune(config, shop, towers, folder=tmp_path, progress=False)
+
+
+def test_items_are_split_by_their_column_by_the_log_or_by_the_seed(shop):
+    train, valid, test = split_items(shop)
+    assert np.array_equal(train, np.flatnonzero(shop.warm))
+    assert not set(train) & {*valid, *test}
+    named = shop.items.assign(split=["valid", "test", *["train"] * (len(shop.items) - 2)])
+    catalog = type(shop).from_pandas(named, shop.interactions, config=shop.config)
+    assert [part.tolist() for part in split_items(catalog)[1:]] == [[0], [1]]
+    bare = type(shop).from_pandas(shop.items, None, config=shop.config)
+    parts = split_items(bare, seed=3)
+    assert [len(part) for part in parts] == [48, 6, 6]
+    assert sorted(np.concatenate(parts)) == list(range(60))
