@@ -14,7 +14,7 @@ from mmalign.encoders.tuning import load_tower
 from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Tower
-from mmalign.trainers.finetuning.run import FinetuneResult, finetune
+from mmalign.trainers.finetune import FinetuneResult, finetune
 from mmalign.trainers.options import parse_fit
 
 __all__ = ["finetune_encoders", "load_towers", "run"]

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import Callback
 
 from mmalign.errors import ConfigError, DataError, TrainingError
+from mmalign.trainers.finetune import finetune
 from mmalign.trainers.finetuning.contents import split_items
-from mmalign.trainers.finetuning.run import finetune
 from mmalign.trainers.finetuning.validation import encode_rows
 from mmalign.trainers.resume import read_checkpoint
 

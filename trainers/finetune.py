@@ -1,4 +1,4 @@
-"""From a catalogue and encoder towers to tuned towers."""
+"""Tune encoders: ``mmalign finetune``, or ``python trainers/finetune.py`` with its options."""
 
 from __future__ import annotations
 
@@ -160,3 +160,11 @@ def _origin(config: ExperimentConfig, catalog: Catalog, contents: Contents) -> d
         **{f"encoders.{name}": value for name, value in config.encoders.items()},
         **flat(to_dict(config.finetune), "finetune"),
     }
+
+
+if __name__ == "__main__":
+    import sys
+
+    from mmalign.cli.main import main
+
+    sys.exit(main(["finetune", *sys.argv[1:]]))
