@@ -89,7 +89,6 @@ class FinetuneConfig:
         batch_size: Items, or pairs, per step and process: each is contrasted with all others.
         chunk_size: Items that pass a tower at a time, by gradient caching; None passes the batch
             as a whole.
-        remembered: Pairs of earlier batches that answer as well, without a gradient.
         accumulate: Batches per step of the optimizer.
         learning_rate: Of projections and temperature.
         weight_decay: Of matrices.
@@ -121,7 +120,6 @@ class FinetuneConfig:
     image: TowerConfig = field(default_factory=TowerConfig)
     batch_size: int = 256
     chunk_size: int | None = None
-    remembered: int = 0
     accumulate: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -161,7 +159,7 @@ class FinetuneConfig:
             raise ConfigError(
                 "finetune.field_dropout must be in [0, 1)", got=self.field_dropout, fix="try 0.2"
             )
-        for name in ("weight_decay", "drift_weight", "workers", "remembered"):
+        for name in ("weight_decay", "drift_weight", "workers"):
             if getattr(self, name) < 0:
                 raise ConfigError(
                     f"finetune.{name} must not be negative", got=getattr(self, name), fix="0"

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError
@@ -23,46 +22,22 @@ from mmalign.trainers.finetuning.pairs import CoInteractions, ItemPairs
 __all__ = ["BehaviourContrast", "PairContrast", "make_objectives"]
 
 
-class PairContrast(nn.Module):
+class PairContrast:
     """Two views of one item are partners, in both directions.
-
-    Rows of earlier batches may answer as well, as further negatives without a gradient (cross-batch
-    memory: Wang et al., 2020, arXiv:1912.06798): a small batch is then as hard as a large one.
 
     Args:
         name: ``image_text`` or ``text_pairs``.
         weight: Of the term.
         halves: The views.
         pairs: Items that have both.
-        width: Of the rows.
-        remembered: Pairs of earlier batches that answer.
         sigmoid: Whether pairs are judged one by one (SigLIP) rather than against each other (CLIP).
-
-    Shapes:
-        memory: ``[2, R, D]``, rows of either view; memory_keys: ``[2, R]``; zero until filled.
     """
 
-    memory: Tensor
-    memory_keys: Tensor
-    filled: Tensor
-
     def __init__(
-        self,
-        name: str,
-        weight: float,
-        halves: tuple[str, str],
-        pairs: ItemPairs,
-        *,
-        width: int,
-        remembered: int,
-        sigmoid: bool,
+        self, name: str, weight: float, halves: tuple[str, str], pairs: ItemPairs, *, sigmoid: bool
     ) -> None:
-        super().__init__()
         self.name, self.weight, self.halves, self.size = name, weight, halves, pairs.size
         self._pairs, self._sigmoid = pairs, sigmoid
-        self.register_buffer("memory", torch.zeros(2, remembered, width))
-        self.register_buffer("memory_keys", torch.zeros(2, remembered, dtype=torch.long))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
     def draw(self, epoch: int, count: int) -> IntArray:
         """Items of an epoch, each twice."""
@@ -70,40 +45,28 @@ class PairContrast(nn.Module):
 
     def loss(self, scale: Scale, encoded: Sequence[Tensor], halves: Sequence[Half]) -> Tensor:
         """Mean of both directions; equal texts or pictures are no negatives of each other."""
-        mine, keys, gathered, gathered_keys, offset = [], [], [], [], 0
-        for half, rows, index in zip(halves, encoded, _partners(halves), strict=True):
-            mine.append(rows[torch.from_numpy(index)])
-            keys.append(torch.from_numpy(half.keys[index]).to(rows.device))
-            everybody, offset = gather_rows(mine[-1])
-            gathered.append(everybody)
-            gathered_keys.append(gather_rows(keys[-1])[0])
+        left, right = _partners(halves)
+        device = encoded[0].device
+        mine = [encoded[0][torch.from_numpy(left)], encoded[1][torch.from_numpy(right)]]
+        keys = [
+            torch.from_numpy(half.keys[index]).to(device)
+            for half, index in zip(halves, (left, right), strict=True)
+        ]
+        all_rows, offset = zip(*(gather_rows(rows) for rows in mine), strict=True)
+        all_keys = [gather_rows(key)[0] for key in keys]
+        ignore = same_content(keys[0], all_keys[0]) | same_content(keys[1], all_keys[1])
         factor = 1 / scale.temperature()
         terms = []
-        for asks, answers in ((0, 1), (1, 0)):
-            right = torch.cat([gathered[answers], self.memory[answers, : self.filled]])
-            ignore = torch.zeros(len(mine[0]), len(right), dtype=torch.bool, device=right.device)
-            for view in (0, 1):
-                old = self.memory_keys[view, : self.filled]
-                ignore |= same_content(keys[view], torch.cat([gathered_keys[view], old]))
+        for own, others in ((0, 1), (1, 0)):
+            asked, answers = mine[own], all_rows[others]
             if self._sigmoid:
                 term = siglip_loss(
-                    mine[asks], right, factor, scale.bias, ignore=ignore, offset=offset
+                    asked, answers, factor, scale.bias, ignore=ignore, offset=offset[0]
                 )
             else:
-                term = clip_loss(mine[asks], right, factor, ignore=ignore, offset=offset)
+                term = clip_loss(asked, answers, factor, ignore=ignore, offset=offset[0])
             terms.append(term)
-        self._remember(gathered, gathered_keys)
         return torch.stack(terms).mean()
-
-    @torch.no_grad()
-    def _remember(self, rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
-        """Put the newest first; the oldest fall out."""
-        size = self.memory.shape[1]
-        for view in (0, 1):
-            new = F.normalize(rows[view].detach(), dim=1).to(self.memory)
-            self.memory[view] = torch.cat([new, self.memory[view]])[:size]
-            self.memory_keys[view] = torch.cat([keys[view], self.memory_keys[view]])[:size]
-        self.filled.fill_(min(int(self.filled) + len(rows[0]), size))
 
 
 class BehaviourContrast:
@@ -192,24 +155,8 @@ def make_objectives(
                 row for row in contents.train if all(side[row] is not None for side in sides)
             ]
             pairs = ItemPairs(np.asarray(has_both, dtype=np.int64), seed)
-            widths = {towers[half.partition(".")[0]].dim for half in halves}
-            if len(widths) > 1:
-                raise ConfigError(
-                    f"the towers of the objective {name} give rows of different widths",
-                    got=sorted(widths),
-                    fix="set finetune.text.dim and finetune.image.dim to one number",
-                )
-            objectives.append(
-                PairContrast(
-                    name,
-                    weight,
-                    halves,
-                    pairs,
-                    width=widths.pop(),
-                    remembered=config.remembered,
-                    sigmoid=config.loss == "siglip",
-                )
-            )
+            sigmoid = config.loss == "siglip"
+            objectives.append(PairContrast(name, weight, halves, pairs, sigmoid=sigmoid))
         else:
             matrix = catalog.matrix("train")
             if not matrix.nnz:

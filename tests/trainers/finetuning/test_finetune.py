@@ -107,7 +107,7 @@ def test_chunks_change_nothing(shop, towers, told, tmp_path):
 
 @pytest.mark.parametrize("objective", ["image_text", "behaviour", "text_pairs", "graph"])
 def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_path, objective):
-    config = told(4, objectives={objective: 1.0}, text_pairs=("title", "notes"), remembered=20)
+    config = told(4, objectives={objective: 1.0}, text_pairs=("title", "notes"))
     broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
     whole = finetune(config, shop, towers, folder=tmp_path / "whole", progress=False)
 
