@@ -155,6 +155,13 @@ def make_objectives(
                 row for row in contents.train if all(side[row] is not None for side in sides)
             ]
             pairs = ItemPairs(np.asarray(has_both, dtype=np.int64), seed)
+            widths = {towers[half.partition(".")[0]].dim for half in halves}
+            if len(widths) > 1:
+                raise ConfigError(
+                    f"the towers of the objective {name} give rows of different widths",
+                    got=sorted(widths),
+                    fix="set finetune.text.dim and finetune.image.dim to one number",
+                )
             sigmoid = config.loss == "siglip"
             objectives.append(PairContrast(name, weight, halves, pairs, sigmoid=sigmoid))
         else:
