@@ -207,12 +207,6 @@ class FinetuneConfig:
                 got=self.text_pairs,
                 fix="set finetune.text_pairs: [title, description]",
             )
-        if self.drift == "features" and (self.text.dim or self.image.dim):
-            raise ConfigError(
-                "a new projection has no frozen rows to stay close to",
-                got={"text": self.text.dim, "image": self.image.dim},
-                fix="set dim of the towers to null, or finetune.drift: similarity",
-            )
 
     def active(self) -> dict[str, float]:
         """Objectives of some weight."""

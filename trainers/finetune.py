@@ -16,6 +16,7 @@ from mmalign.config import to_dict
 from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig, TrainingConfig
+from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.trainers.callbacks import CurvePoint
 from mmalign.trainers.finetuning.contents import Contents
@@ -88,6 +89,7 @@ def finetune(
             got={name: config.finetune.tower(name).mode for name in towers},
             fix="set another mode than frozen for a tower, or put a projection on one by dim",
         )
+    _check_drift(config.finetune, towers)
     contents = Contents.of(catalog, config.finetune, seed=config.seed)
     objectives = make_objectives(config.finetune, catalog, contents, towers, seed=config.seed)
     measured = Retrieval(config.finetune, catalog, contents, towers)
@@ -127,6 +129,16 @@ def finetune(
         for modality, found in module.problems.items()
     }
     return FinetuneResult(curve, parameters, time.perf_counter() - started, problems, measured)
+
+
+def _check_drift(config: FinetuneConfig, towers: Mapping[str, Tower]) -> None:
+    for modality in towers:
+        if config.drift == "features" and config.drift_weight and config.tower(modality).dim:
+            raise ConfigError(
+                f"a new projection has no frozen rows to stay close to, and {modality} gets one",
+                got=config.tower(modality).dim,
+                fix=f"set finetune.{modality}.dim: null, or finetune.drift: similarity",
+            )
 
 
 def _watched(training: TrainingConfig, names: Sequence[str]) -> TrainingConfig:

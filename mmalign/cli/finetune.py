@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from mmalign.atomic import check_writable, whole_folder
 from mmalign.cli.process import process_number
 from mmalign.cli.setup import resolve_path
 from mmalign.data.catalog import Catalog
-from mmalign.encoders.tuning import load_tower
+from mmalign.encoders.tuning import Tower, load_tower, save_pair
 from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
-from mmalign.interfaces import Tower
 from mmalign.trainers.finetune import FinetuneResult, finetune
 from mmalign.trainers.options import parse_fit
 
 __all__ = ["finetune_encoders", "load_towers", "run"]
 
-FILES = ("text", "image", "metrics.json", "README.md")
+FILES = ("text", "image", "clip", "metrics.json", "README.md")
+OPEN_CLIP = "clip"
 
 
 def run(arguments: list[str]) -> int:
@@ -40,12 +44,13 @@ def run(arguments: list[str]) -> int:
         item, reason = next(iter(found.items()))
         print(f"note: {modality} of {len(found):,} items unread, {item}: {reason}", file=sys.stderr)
     splits = ("valid", "test") if config.finetune.test else ("valid",)
-    measured = {split: result.measure(split) for split in splits}
+    measured = {split: values for split in splits if (values := result.measure(split))}
     with whole_folder(output, FILES) as folder:
-        for modality, tower in towers.items():
-            tower.save_pretrained(folder / modality, merge=config.finetune.merge)
+        _save(folder, towers, merge=config.finetune.merge)
         numbers = {"parameters": result.parameters, "seconds": result.seconds, **measured}
         (folder / "metrics.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
+        card = _card(output.name, config, result, measured, towers)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     for split, values in measured.items():
         shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         print(f"{split}: {shown}", file=sys.stderr)
@@ -70,6 +75,7 @@ def finetune_encoders(
             print(f"note: {notice}", file=sys.stderr)
     folder = Path(config.trainer.get("default_root_dir") or Path(".mmalign/runs") / name)
     check_writable(folder)
+    torch.manual_seed(config.seed)  # of new projections and adapters
     towers = load_towers(config)
     result = finetune(config, catalog, towers, folder=folder, resume=resume, progress=progress)
     return towers, result
@@ -79,16 +85,16 @@ def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
     """Load the towers of the modalities that the data section names.
 
     Raises:
-        ConfigError: ``image_text`` lacks one of its towers.
+        ConfigError: ``image_text`` lacks one of its towers, or there is none at all.
         EncoderError: An encoder cannot be found or loaded.
     """
     named = {"text": bool(config.data.text), "image": config.data.image is not None}
-    towers: dict[str, Tower] = {}
-    for modality, is_named in named.items():
-        if is_named and modality in config.encoders:
-            tuning = config.finetune.tower(modality)
-            towers[modality] = load_tower(config.encoders[modality], tuning)
-    if "image_text" in config.finetune.active() and len(towers) < 2:
+    towers = {
+        modality: load_tower(config.encoders[modality], config.finetune.tower(modality))
+        for modality, is_named in named.items()
+        if is_named and modality in config.encoders
+    }
+    if "image_text" in config.finetune.active() and len(towers) < len(named):
         missing = next(name for name in named if name not in towers)
         raise ConfigError(
             f"the objective image_text needs a tower for {missing}",
@@ -97,3 +103,66 @@ def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
     if not towers:
         raise ConfigError("there is no encoder to tune", fix="set data.text and encoders.text")
     return towers
+
+
+def _save(folder: Path, towers: Mapping[str, Tower], *, merge: bool) -> None:
+    if _is_pair(towers) and merge:
+        save_pair(folder / OPEN_CLIP, towers["text"], towers["image"])
+        return
+    for modality, tower in towers.items():
+        tower.save_pretrained(folder / modality, merge=merge)
+
+
+def _is_pair(towers: Mapping[str, Tower]) -> bool:
+    """Whether these are the two towers of one open_clip model."""
+    presets = [tower.origin.preset for tower in towers.values()]
+    weights = {tower.origin.source.weights for tower in towers.values()}
+    return len(presets) == 2 and len(weights) == 1 and presets[0].library == "open_clip"
+
+
+def _card(
+    name: str,
+    config: ExperimentConfig,
+    result: FinetuneResult,
+    measured: Mapping[str, Mapping[str, float]],
+    towers: Mapping[str, Tower],
+) -> str:
+    """Say what the folder holds, how it came about, and how to use it."""
+    tuned = []
+    for modality, tower in towers.items():
+        trained, every = result.parameters[modality]
+        origin = "a folder" if Path(tower.origin.name).is_absolute() else tower.origin.name
+        mode = config.finetune.tower(modality).mode
+        tuned.append(f"| {modality} | {origin} | {mode} | {trained:,} of {every:,} |")
+    rows = [
+        f"| {split} | {metric} | {value:.4f} |"
+        for split, values in measured.items()
+        for metric, value in values.items()
+    ]
+    places = _places(towers, merge=config.finetune.merge)
+    objectives = ", ".join(f"{key} {value:g}" for key, value in config.finetune.active().items())
+    lines = [
+        f"# {name}: encoders tuned by mmalign",
+        "",
+        f"Objectives: {objectives}; seed {config.seed}; {result.seconds:.0f} s.",
+        "",
+        "| tower | from | mode | parameters trained |",
+        "|---|---|---|---|",
+        *tuned,
+        "",
+        *(["| split | metric | value |", "|---|---|---:|", *rows, ""] if rows else []),
+        "In a config of mmalign:",
+        "",
+        "```yaml",
+        "encoders:",
+        *(f"  {modality}: {name}/{place}" for modality, place in places.items()),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _places(towers: Mapping[str, Any], *, merge: bool) -> dict[str, str]:
+    if _is_pair(towers) and merge:
+        return {modality: f"{OPEN_CLIP}/{modality}.yaml" for modality in towers}
+    return {modality: modality for modality in towers}

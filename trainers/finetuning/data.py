@@ -146,8 +146,7 @@ class _Steps(Dataset[Batch]):
         chunks: list[Any] = []
         kept: list[int] = []
         problems: dict[int, str] = {}
-        for start in range(0, len(given), self._chunk_size):
-            block = given[start : start + self._chunk_size]
+        for block in _chunks(given, self._chunk_size):
             batch = tower.collate([values[p] for p in block], training=True)  # type: ignore[misc]
             if batch.kept:
                 chunks.append(batch.inputs)
@@ -156,6 +155,14 @@ class _Steps(Dataset[Batch]):
         positions = np.asarray(kept, dtype=np.int64)
         keys = np.asarray([_key(values[position]) for position in kept], dtype=np.int64)
         return Half(modality, chunks, positions, rows[positions], keys, problems)
+
+
+def _chunks(positions: list[int], size: int) -> list[list[int]]:
+    """Part positions; one that would be left alone joins those before it."""
+    starts = list(range(0, len(positions), size))
+    if len(starts) > 1 and len(positions) % size == 1:
+        starts.pop()
+    return [positions[a:b] for a, b in zip(starts, [*starts[1:], len(positions)], strict=True)]
 
 
 def _key(value: Media | None) -> int:

@@ -139,10 +139,7 @@ class FinetuneModule(LightningModule):
             return weight * value
 
         passes = [
-            (
-                self._towers[half.modality],
-                [to_device(chunk, self.device) for chunk in half.chunks],
-            )
+            (self._encoder(half), [to_device(chunk, self.device) for chunk in half.chunks])
             for half in halves
         ]
         self._items += sum(len(half.rows) for half in halves)
@@ -151,6 +148,20 @@ class FinetuneModule(LightningModule):
                 self.problems.setdefault(half.modality, {}).update(half.problems)
         value = cached_backward(passes, loss, self.manual_backward)
         return value.detach() * self._config.accumulate
+
+    def _encoder(self, half: Half) -> Callable[[Any], Tensor]:
+        """The half's tower; batch normalisation cannot train on one item, so it is not let to."""
+        tower = self.towers[half.modality]
+        if len(half.rows) > 1:
+            return tower
+
+        def alone(inputs: Any) -> Tensor:
+            tower.eval()
+            rows: Tensor = tower(inputs)
+            tower.train()
+            return rows
+
+        return alone
 
     def _drift(self, half: Half, encoded: Tensor) -> Tensor:
         frozen = self._frozen[half.modality][half.rows].to(encoded)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mmalign.encoders import load_encoder
+
+
+@dataclass
+class Tuning:
+    """A config of tuning on the shop, and options of a short run."""
+
+    config: Path
+    folder: Path
+
+    def __call__(self, *more, output="tuned"):
+        return (
+            *("finetune", "--config", self.config, "--output", self.folder / output),
+            *("--trainer.default_root_dir", self.folder / "run", *more),
+        )
+
+
+@pytest.fixture
+def tuning(house, tmp_path):
+    values = yaml.safe_load(house.everything.read_text())
+    values["finetune"] = {
+        "batch_size": 8,
+        "text": {"dim": 12, "mode": "lora", "rank": 2},
+        "image": {"dim": 12, "preprocess": {"input_size": [3, 32, 32]}},
+    }
+    path = tmp_path / "tune.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return Tuning(path, tmp_path)
+
+
+def test_tuned_encoders_are_written_fitted_and_extended(mmalign, house, tuning, tmp_path):
+    """Tune, fit on the tuned encoders, and take in new items by content alone."""
+    shown = mmalign(*tuning("--finetune.test", "true"))
+    assert shown.code == 0, shown.err
+    tuned = tmp_path / "tuned"
+    assert sorted(p.name for p in tuned.iterdir()) == ["README.md", "image", "metrics.json", "text"]
+    numbers = json.loads((tuned / "metrics.json").read_text())
+    assert {"image_to_text@1", "retrieval"} <= numbers["valid"].keys() & numbers["test"].keys()
+    trained, every = numbers["parameters"]["text"]
+    assert 0 < trained < every
+    assert "| text | a folder | lora |" in (tuned / "README.md").read_text()
+    assert str(tmp_path) not in (tuned / "README.md").read_text()
+    assert load_encoder(tuned / "text").dim == load_encoder(tuned / "image").dim == 12
+
+    own = ("--encoders.text", tuned / "text", "--encoders.image", tuned / "image")
+    assert (
+        mmalign("fit", "--config", house.everything, *own, "--output", tmp_path / "art").code == 0
+    )
+    new = pd.DataFrame({"item_id": ["n1", "n2"], "title": ["a red cup", "tea"], "genre": "g1"})
+    new["year"], new["image"] = 1990, None
+    new.to_csv(tmp_path / "new.csv", index=False)
+    added = mmalign(
+        "add-items", tmp_path / "art", tmp_path / "new.csv", "--output", tmp_path / "a2"
+    )
+    assert added.code == 0, added.err
+    listed = mmalign(
+        *("recommend", tmp_path / "a2", "--users", "all", "-k", 40, "--candidates", "cold"),
+        *("--output", tmp_path / "recs.parquet"),
+    )
+    assert listed.code == 0, listed.err
+    assert {"n1", "n2"} <= set(pd.read_parquet(tmp_path / "recs.parquet")["item_id"])
+
+
+def test_a_second_encoding_reads_only_what_changed(mmalign, house, tuning, tmp_path):
+    assert mmalign(*tuning()).code == 0
+    own = ("--encoders.text", tmp_path / "tuned" / "text", "--cache", tmp_path / "cache")
+    first = mmalign("encode", "--config", house.everything, *own)
+    again = mmalign("encode", "--config", house.everything, *own)
+    assert "text: 0 encoded" not in first.out + first.err
+    assert "text: 0 encoded" in again.out + again.err
+
+
+def test_adapters_alone_are_written_on_request(mmalign, tuning, tmp_path):
+    assert mmalign(*tuning(output="whole")).code == 0
+    assert mmalign(*tuning("--finetune.merge", "false", output="adapter")).code == 0
+    assert (tmp_path / "adapter" / "text" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "adapter" / "text" / "model.safetensors").exists()
+    texts = ["a red cup of tea", "cake"]
+    np.testing.assert_allclose(
+        load_encoder(tmp_path / "adapter" / "text").encode(texts).values,
+        load_encoder(tmp_path / "whole" / "text").encode(texts).values,
+        atol=1e-5,
+    )
+
+
+def test_a_killed_run_goes_on(mmalign, tuning, tmp_path):
+    assert mmalign(*tuning("--trainer.max_epochs", 2)).code == 0
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    shown = mmalign(*tuning("--trainer.max_epochs", 3, "--ckpt_path", last))
+    assert shown.code == 0, shown.err
+    assert [line[:9] for line in shown.err.splitlines() if line.startswith("epoch")] == [
+        "epoch 3/3"
+    ]
+
+
+def test_half_of_the_pictures_may_be_missing_or_broken(mmalign, tuning, shop):
+    for picture in sorted((shop / "images").iterdir())[1::2]:
+        picture.write_bytes(b"no picture at all")
+    shown = mmalign(*tuning("--data.path", shop))
+    assert shown.code == 0, shown.err
+    assert "note: image of " in shown.err
+
+
+def test_a_full_disk_leaves_the_old_encoders_whole(mmalign, tuning, tmp_path, monkeypatch):
+    assert mmalign(*tuning()).code == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "tuned").rglob("*") if p.is_file()}
+    import safetensors.torch
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    shown = mmalign(*tuning("--seed", 1))
+    assert shown.code == 1
+    assert "No space left" in shown.error
+    assert before == {p: p.read_bytes() for p in (tmp_path / "tuned").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--finetune.text.targets", "[qery]"), "did you mean"),
+        (("--finetune.text.mode", "frozen"), "frozen"),
+        (("--finetune.text.mode", "hed"), "did you mean 'head'"),
+        (("--finetune.objectives", "{image_txt: 1}"), "did you mean 'image_text'"),
+        (("--finetune.text.dim", "8"), "different widths"),
+        (("--finetune.txt.dim", "8"), "did you mean 'text'"),
+        (("--finetune.objectives", "{text_pairs: 1}"), "needs two columns"),
+        (("--data.image", "null"), "needs a tower for image"),
+        (("--encoders.text", "nowhere"), "nowhere"),
+        (("--finetune.text.last_n", "99", "--finetune.text.mode", "last_n"), "99"),
+    ],
+)
+def test_wrong_settings_are_one_line(mmalign, tuning, more, message):
+    shown = mmalign(*tuning(*more))
+    assert shown.code in (1, 2)
+    assert message in shown.error
+
+
+def test_the_config_can_be_printed_and_read_again(mmalign, tuning, tmp_path):
+    shown = mmalign(*tuning("--print_config"))
+    assert shown.code == 0
+    values = yaml.safe_load(shown.out)
+    assert values["finetune"]["text"]["mode"] == "lora"
+    (tmp_path / "printed.yaml").write_text(shown.out)
+    assert mmalign("finetune", "--config", tmp_path / "printed.yaml", "--help").code == 0
+
+
+def test_an_output_is_asked_for(mmalign, tuning):
+    shown = mmalign("finetune", "--config", tuning.config)
+    assert shown.code == 2
+    assert "finetune needs a place for the encoders" in shown.error
