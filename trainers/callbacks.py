@@ -25,6 +25,7 @@ __all__ = ["ConfigFile", "Curve", "CurvePoint", "LastEpoch", "Lines", "quiet_lig
 _EXPECTED = (
     r"Checkpoint directory .* exists and is not empty",  # of an earlier run, meant to be replaced
     r"The '\w+_dataloader' does not have many workers",  # batches are row numbers
+    r"Your `IterableDataset` has `__len__` defined",  # one process reads a stream
     r"Found \d+ module\(s\) in eval mode",  # what is frozen
 )
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
 
 from mmalign.config import to_dict
 from mmalign.data.catalog import Catalog
+from mmalign.data.stream import ItemStream
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig, TrainingConfig
 from mmalign.finetuning import FinetuneConfig
@@ -23,6 +25,7 @@ from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.data import FinetuneDataModule
 from mmalign.trainers.finetuning.module import FinetuneModule
 from mmalign.trainers.finetuning.objectives import make_objectives
+from mmalign.trainers.finetuning.streamed import StreamedDataModule
 from mmalign.trainers.finetuning.validation import Retrieval
 from mmalign.trainers.loop import run_lightning
 from mmalign.trainers.options import check_trainer
@@ -42,6 +45,7 @@ class FinetuneResult:
         curve: All that was logged.
         parameters: Modality to how many parameters were trained, and how many there are.
         seconds: Of training and validation.
+        peak_memory_gb: Most memory that was held, of the device or else of the process.
         problems: Modality to item id to the reason why training could not read it.
         measure: Measures the tuned towers on ``valid`` or ``test``, see :class:`Retrieval`.
     """
@@ -49,13 +53,14 @@ class FinetuneResult:
     curve: list[CurvePoint]
     parameters: dict[str, tuple[int, int]]
     seconds: float
+    peak_memory_gb: float
     problems: dict[str, dict[str, str]]
     measure: Callable[[str], dict[str, float]]
 
 
 def finetune(
     config: ExperimentConfig,
-    catalog: Catalog,
+    catalog: Catalog | ItemStream,
     towers: Mapping[str, Tower],
     *,
     folder: Path,
@@ -68,7 +73,8 @@ def finetune(
     Args:
         config: ``finetune``, ``training``, ``trainer`` and ``seed`` are read. What is watched is
             ``valid/retrieval``, unless ``training.monitor`` names another metric of valid.
-        catalog: Items, and interactions where an objective needs them.
+        catalog: Items, and interactions where an objective needs them; or a stream of items, of
+            which only those to measure on are kept.
         towers: Modality (``text``, ``image``) to its tower.
         folder: Config, logs and checkpoints.
         resume: A checkpoint to go on from.
@@ -90,8 +96,14 @@ def finetune(
             fix="set another mode than frozen for a tower, or put a projection on one by dim",
         )
     _check_drift(config.finetune, towers)
+    stream = catalog if isinstance(catalog, ItemStream) else None
+    if isinstance(catalog, ItemStream):
+        _check_streamed(config.finetune)
+        catalog = catalog.held_out()
     contents = Contents.of(catalog, config.finetune, seed=config.seed)
-    objectives = make_objectives(config.finetune, catalog, contents, towers, seed=config.seed)
+    objectives = make_objectives(
+        config.finetune, catalog, contents, towers, seed=config.seed, stream=stream
+    )
     measured = Retrieval(config.finetune, catalog, contents, towers)
     module = FinetuneModule(
         towers,
@@ -101,14 +113,19 @@ def finetune(
         validate=lambda: measured("valid"),
         seed=config.seed,
     )
-    batches = FinetuneDataModule(
-        objectives,
-        contents,
-        towers,
-        batch_size=config.finetune.batch_size,
-        chunk_size=config.finetune.chunk_size,
-        workers=config.finetune.workers,
-    )
+    batches: LightningDataModule
+    if stream is not None:
+        batches = StreamedDataModule(stream, config.finetune, objectives, towers, seed=config.seed)
+    else:
+        batches = FinetuneDataModule(
+            objectives,
+            contents,
+            towers,
+            batch_size=config.finetune.batch_size,
+            chunk_size=config.finetune.chunk_size,
+            workers=config.finetune.workers,
+            seed=config.seed,
+        )
     started = time.perf_counter()
     curve = run_lightning(
         module,
@@ -124,11 +141,9 @@ def finetune(
         progress=progress,
         callbacks=callbacks,
     )
-    problems = {
-        modality: {str(catalog.item_ids[row]): reason for row, reason in sorted(found.items())}
-        for modality, found in module.problems.items()
-    }
-    return FinetuneResult(curve, parameters, time.perf_counter() - started, problems, measured)
+    return FinetuneResult(
+        curve, parameters, time.perf_counter() - started, module.problems, measured
+    )
 
 
 def _check_drift(config: FinetuneConfig, towers: Mapping[str, Tower]) -> None:
@@ -139,6 +154,21 @@ def _check_drift(config: FinetuneConfig, towers: Mapping[str, Tower]) -> None:
                 got=config.tower(modality).dim,
                 fix=f"set finetune.{modality}.dim: null, or finetune.drift: similarity",
             )
+
+
+def _check_streamed(config: FinetuneConfig) -> None:
+    for name in config.active():
+        if name not in ("image_text", "text_pairs"):
+            raise ConfigError(
+                f"the objective {name} needs all items at hand, not a stream",
+                fix="set finetune.streaming: false",
+            )
+    if config.workers or config.drift in ("features", "similarity"):
+        raise ConfigError(
+            "a stream has no workers, and no frozen rows of all items",
+            got={"workers": config.workers, "drift": config.drift},
+            fix="set finetune.workers: 0, and finetune.drift: weights or none",
+        )
 
 
 def _watched(training: TrainingConfig, names: Sequence[str]) -> TrainingConfig:

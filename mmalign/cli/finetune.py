@@ -14,6 +14,7 @@ from mmalign.atomic import check_writable, whole_folder
 from mmalign.cli.process import process_number
 from mmalign.cli.setup import resolve_path
 from mmalign.data.catalog import Catalog
+from mmalign.data.stream import ItemStream
 from mmalign.encoders.tuning import Tower, load_tower, save_pair
 from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
@@ -47,7 +48,12 @@ def run(arguments: list[str]) -> int:
     measured = {split: values for split in splits if (values := result.measure(split))}
     with whole_folder(output, FILES) as folder:
         _save(folder, towers, merge=config.finetune.merge)
-        numbers = {"parameters": result.parameters, "seconds": result.seconds, **measured}
+        numbers = {
+            "parameters": result.parameters,
+            "seconds": result.seconds,
+            "peak_memory_gb": result.peak_memory_gb,
+            **measured,
+        }
         (folder / "metrics.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
         card = _card(output.name, config, result, measured, towers)
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -69,9 +75,12 @@ def finetune_encoders(
         resume: A checkpoint to go on from.
         progress: Whether to show bars and notes.
     """
-    catalog = Catalog.read(config.data)
-    if progress:
-        for notice in catalog.notices:
+    catalog: Catalog | ItemStream
+    if config.finetune.streaming:
+        catalog = ItemStream(config.data, seed=config.seed)
+    else:
+        catalog = Catalog.read(config.data)
+        for notice in catalog.notices if progress else ():
             print(f"note: {notice}", file=sys.stderr)
     folder = Path(config.trainer.get("default_root_dir") or Path(".mmalign/runs") / name)
     check_writable(folder)

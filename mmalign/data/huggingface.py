@@ -14,7 +14,15 @@ import pandas as pd
 from mmalign.errors import DataError, MissingDependencyError
 from mmalign.interfaces import SPLIT
 
-__all__ = ["check_hub", "is_saved", "load_hub_table", "load_saved", "to_frame"]
+__all__ = [
+    "check_hub",
+    "is_saved",
+    "load_hub_table",
+    "load_saved",
+    "stream_file",
+    "stream_hub_table",
+    "to_frame",
+]
 
 HUB_TIMEOUT = 3.0
 """Seconds the hub has to answer the question whether a dataset is there."""
@@ -106,6 +114,43 @@ def load_hub_table(dataset_id: str, table: str, *, is_items: bool = False) -> pd
         ) from error
 
 
+def stream_file(file: Path, builder: str) -> Any:
+    """Open a table of a folder as an ``IterableDataset``, pictures as they are stored.
+
+    Raises:
+        MissingDependencyError: The package ``datasets`` is absent.
+        DataError: The file is broken.
+    """
+    library = _library()
+    try:
+        stream = library.load_dataset(builder, data_files=str(file), split="train", streaming=True)
+    except Exception as error:  # builders share no base class of errors
+        raise _unreadable(file, error) from error
+    return _undecoded(stream, library)
+
+
+def stream_hub_table(dataset_id: str, table: str) -> Any:
+    """Open a table of a hub dataset as an ``IterableDataset``; see :func:`load_hub_table`.
+
+    Raises:
+        MissingDependencyError: The package ``datasets`` is absent.
+        DataError: The dataset does not exist, cannot be reached or cannot be read.
+    """
+    check_hub(dataset_id)
+    library = _library()
+    try:
+        names = library.get_dataset_config_names(dataset_id)
+        name = table if table in names else None
+        stream = library.load_dataset(dataset_id, name, split="train", streaming=True)
+    except Exception as error:  # network, hub and builder errors share no base class
+        raise DataError(
+            "no such folder, and no Hugging Face dataset of that id can be streamed",
+            got=dataset_id,
+            fix=f"check data.path; the library said: {_first_line(error)}",
+        ) from error
+    return _undecoded(stream, library)
+
+
 def to_frame(dataset: Any) -> pd.DataFrame:
     """Turn a ``Dataset`` or a ``DatasetDict`` into one frame, pictures as they are stored.
 
@@ -130,6 +175,14 @@ def _one_frame(dataset: Any) -> pd.DataFrame:
             labels = frame[column].map(feature.int2str, na_action="ignore")
             frame = frame.assign(**{column: labels})
     return frame
+
+
+def _undecoded(stream: Any, library: ModuleType) -> Any:
+    """Leave pictures as bytes and paths: encoders decode them, one by one."""
+    for column, feature in (stream.features or {}).items():
+        if isinstance(feature, library.Image):
+            stream = stream.cast_column(column, library.Image(decode=False))
+    return stream
 
 
 def _library() -> ModuleType:

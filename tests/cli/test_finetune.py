@@ -27,6 +27,43 @@ class Tuning:
 
 
 @pytest.fixture
+def clip_presets(tmp_path):
+    """The towers of a tiny open_clip model with random weights."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    model = {
+        "embed_dim": 12,
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 1,
+            "width": 16,
+            "head_width": 8,
+            "patch_size": 16,
+        },
+        "text_cfg": {
+            "context_length": 8,
+            "vocab_size": 49408,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+        },
+    }
+    folder = tmp_path / "clip-model"
+    folder.mkdir()
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"model_cfg": model, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_file(open_clip.CLIP(**model).state_dict(), folder / "open_clip_model.safetensors")
+    presets = {}
+    for modality in ("text", "image"):
+        presets[modality] = tmp_path / f"clip-{modality}.yaml"
+        lines = f"library: open_clip\nmodality: {modality}\nfolder: {folder}\nnormalize: true\n"
+        presets[modality].write_text(lines)
+    return presets
+
+
+@pytest.fixture
 def tuning(house, tmp_path):
     values = yaml.safe_load(house.everything.read_text())
     values["finetune"] = {
@@ -110,6 +147,40 @@ def test_half_of_the_pictures_may_be_missing_or_broken(mmalign, tuning, shop):
     shown = mmalign(*tuning("--data.path", shop))
     assert shown.code == 0, shown.err
     assert "note: image of " in shown.err
+
+
+def test_items_may_be_read_in_passing(mmalign, tuning):
+    shown = mmalign(*tuning("--finetune.streaming", "true"))
+    assert shown.code == 0, shown.err
+    assert "epoch 2/2" in shown.err
+    refused = mmalign(
+        *tuning("--finetune.streaming", "true", "--finetune.objectives", "{behaviour: 1}")
+    )
+    assert "behaviour needs all items at hand" in refused.error
+
+
+def test_the_towers_of_an_open_clip_model_are_written_as_one(mmalign, tuning, clip_presets):
+    own = {f"--encoders.{m}": clip_presets[m] for m in ("text", "image")}
+    more = [part for pair in own.items() for part in pair]
+    plain = ("--finetune.text.dim", "null", "--finetune.image.dim", "null")
+    crop = ("--finetune.text.mode", "full")
+    values = yaml.safe_load(tuning.config.read_text())
+    del values["finetune"]["image"]["preprocess"]
+    tuning.config.write_text(yaml.safe_dump(values))
+    shown = mmalign(*tuning(*more, *plain, *crop))
+    assert shown.code == 0, shown.err
+    folder = tuning.folder / "tuned" / "clip"
+    assert (folder / "open_clip_config.json").is_file()
+    assert "text: tuned/clip/text.yaml" in (folder.parent / "README.md").read_text()
+    import open_clip
+
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a red cup"])
+    np.testing.assert_allclose(
+        load_encoder(folder / "text.yaml").encode(["a red cup"]).values,
+        model.encode_text(tokens, normalize=True).detach().numpy(),
+        atol=1e-5,
+    )
 
 
 def test_a_full_disk_leaves_the_old_encoders_whole(mmalign, tuning, tmp_path, monkeypatch):

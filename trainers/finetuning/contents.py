@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmalign.data.catalog import Catalog
 from mmalign.finetuning import FinetuneConfig
@@ -27,11 +28,13 @@ class Contents:
         render: Text of an item in an epoch of training.
 
     Shapes:
+        ids: ``[I]``, item ids.
         train, valid, test: rows of the items that are trained on, and of those measured.
     """
 
     plain: Mapping[str, Sequence[Media | None]]
     render: Callable[[int, int], str | None]
+    ids: NDArray[np.object_]
     train: IntArray
     valid: IntArray
     test: IntArray
@@ -47,7 +50,7 @@ class Contents:
         plain: dict[str, Sequence[Media | None]] = {"text": text.plain(), "image": catalog.images()}
         for column in config.text_pairs:
             plain[f"text.{column}"] = text.column(column)
-        return cls(plain, text.render, *split_items(catalog, seed))
+        return cls(plain, text.render, catalog.item_ids, *split_items(catalog, seed))
 
     def __call__(self, name: str, row: int, epoch: int) -> Media | None:
         """Content of an item in an epoch of training."""

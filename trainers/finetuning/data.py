@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmalign.interfaces import IntArray, Media, Tower
 from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.halves import Half, Objective
 
-__all__ = ["FinetuneDataModule"]
+__all__ = ["Batch", "FinetuneDataModule", "make_batch", "seeded"]
 
 Step = tuple[int, int]
 Batch = list[tuple[str, list[Half]]]
@@ -34,6 +35,7 @@ class FinetuneDataModule(LightningDataModule):
         batch_size: Items, or pairs, per step and process.
         chunk_size: Items that pass a tower at a time.
         workers: Processes that decode and tokenize.
+        seed: Of what is altered in training, together with epoch, step and process.
     """
 
     def __init__(
@@ -45,11 +47,12 @@ class FinetuneDataModule(LightningDataModule):
         batch_size: int,
         chunk_size: int | None,
         workers: int,
+        seed: int,
     ) -> None:
         super().__init__()
         self._objectives, self._contents, self._towers = objectives, contents, towers
         self._batch_size, self._chunk_size = batch_size, chunk_size or batch_size
-        self._workers = workers
+        self._workers, self._seed = workers, seed
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of one process."""
@@ -66,6 +69,7 @@ class FinetuneDataModule(LightningDataModule):
             chunk_size=self._chunk_size,
             share=(process, processes),
             steps=steps,
+            seed=self._seed,
         )
         return DataLoader(
             served,
@@ -114,11 +118,12 @@ class _Steps(Dataset[Batch]):
         chunk_size: int,
         share: tuple[int, int],
         steps: int,
+        seed: int,
     ) -> None:
         self._objectives, self._contents, self._towers = objectives, contents, towers
         self._size, self._chunk_size, self._steps = size, chunk_size, steps
         self._process, self._processes = share
-        self._epoch = -1
+        self._epoch, self._seed = -1, seed
         self._drawn: dict[str, IntArray] = {}
 
     def __getitem__(self, step: Step) -> Batch:
@@ -128,33 +133,75 @@ class _Steps(Dataset[Batch]):
             self._drawn = {o.name: o.draw(epoch, every) for o in self._objectives}
             self._epoch = epoch
         start = (number * self._processes + self._process) * self._size
-        batch: Batch = []
-        for objective in self._objectives:
-            rows = self._drawn[objective.name][start : start + self._size]
-            halves = [
-                self._half(name, rows[:, column], epoch)
-                for column, name in enumerate(objective.halves)
-            ]
-            batch.append((objective.name, halves))
-        return batch
+        rows = {name: drawn[start : start + self._size] for name, drawn in self._drawn.items()}
+        with seeded(self._seed, epoch, number, self._process):
+            return make_batch(
+                self._objectives, rows, self._contents, self._towers, epoch, self._chunk_size
+            )
 
-    def _half(self, name: str, rows: IntArray, epoch: int) -> Half:
-        modality = name.partition(".")[0]
-        tower = self._towers[modality]
-        values = [self._contents(name, int(row), epoch) for row in rows]
-        given = [position for position, value in enumerate(values) if value is not None]
-        chunks: list[Any] = []
-        kept: list[int] = []
-        problems: dict[int, str] = {}
-        for block in _chunks(given, self._chunk_size):
-            batch = tower.collate([values[p] for p in block], training=True)  # type: ignore[misc]
-            if batch.kept:
-                chunks.append(batch.inputs)
-                kept.extend(block[position] for position in batch.kept)
-            problems |= {int(rows[block[p]]): reason for p, reason in batch.problems.items()}
-        positions = np.asarray(kept, dtype=np.int64)
-        keys = np.asarray([_key(values[position]) for position in kept], dtype=np.int64)
-        return Half(modality, chunks, positions, rows[positions], keys, problems)
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Draw by these numbers alone, and leave torch's generator where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.default_rng(numbers).integers(2**62)))
+        yield
+
+
+def make_batch(
+    objectives: Sequence[Objective],
+    rows: Mapping[str, IntArray],
+    contents: Contents,
+    towers: Mapping[str, Tower],
+    epoch: int,
+    chunk_size: int,
+) -> Batch:
+    """Read what each objective puts together.
+
+    Args:
+        objectives: What stands together.
+        rows: Objective to the item rows of its halves, ``[N, halves]``.
+        contents: What is read of each item.
+        towers: Modality to the tower that reads it.
+        epoch: Of training.
+        chunk_size: Items that pass a tower at a time.
+    """
+    batch: Batch = []
+    for objective in objectives:
+        halves = [
+            _half(name, rows[objective.name][:, column], contents, towers, epoch, chunk_size)
+            for column, name in enumerate(objective.halves)
+        ]
+        batch.append((objective.name, halves))
+    return batch
+
+
+def _half(
+    name: str,
+    rows: IntArray,
+    contents: Contents,
+    towers: Mapping[str, Tower],
+    epoch: int,
+    chunk_size: int,
+) -> Half:
+    modality = name.partition(".")[0]
+    values = [contents(name, int(row), epoch) for row in rows]
+    given = [position for position, value in enumerate(values) if value is not None]
+    chunks: list[Any] = []
+    kept: list[int] = []
+    problems: dict[str, str] = {}
+    for block in _chunks(given, chunk_size):
+        read = [value for p in block if (value := values[p]) is not None]
+        batch = towers[modality].collate(read, training=True)
+        if batch.kept:
+            chunks.append(batch.inputs)
+            kept.extend(block[position] for position in batch.kept)
+        problems |= {
+            str(contents.ids[rows[block[p]]]): reason for p, reason in batch.problems.items()
+        }
+    positions = np.asarray(kept, dtype=np.int64)
+    keys = np.asarray([_key(values[position]) for position in kept], dtype=np.int64)
+    return Half(modality, chunks, positions, rows[positions], keys, problems)
 
 
 def _chunks(positions: list[int], size: int) -> list[list[int]]:

@@ -20,7 +20,7 @@ class Half:
     Attributes:
         modality: Of the tower.
         chunks: Inputs of the tower, some items each.
-        problems: Item row to the reason why it could not be read.
+        problems: Item id to the reason why it could not be read.
 
     Shapes:
         positions: ``[N]``, places in the batch of the items that could be read.
@@ -33,7 +33,7 @@ class Half:
     positions: IntArray
     rows: IntArray
     keys: IntArray
-    problems: dict[int, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
 
 class Scale(Protocol):

@@ -46,7 +46,7 @@ class FinetuneModule(LightningModule):
         seed: Of all draws.
 
     Attributes:
-        problems: Modality to item row to the reason why training could not read it.
+        problems: Modality to item id to the reason why training could not read it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class FinetuneModule(LightningModule):
         self._objectives = {objective.name: objective for objective in objectives}
         self.memories = nn.ModuleList(o for o in objectives if isinstance(o, nn.Module))
         self._seed = seed
-        self.problems: dict[str, dict[int, str]] = {}
+        self.problems: dict[str, dict[str, str]] = {}
         self._frozen: dict[str, Tensor] = {}
         if config.drift_weight and config.drift in ("features", "similarity"):
             self._frozen = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmalign.data.catalog import Catalog
+from mmalign.data.stream import ItemStream
 from mmalign.errors import ConfigError
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import IntArray, Tower
@@ -17,9 +19,19 @@ from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.gather import gather_rows
 from mmalign.trainers.finetuning.graph import GraphContrast
 from mmalign.trainers.finetuning.halves import Half, Objective, Scale
-from mmalign.trainers.finetuning.pairs import CoInteractions, ItemPairs
+from mmalign.trainers.finetuning.pairs import CoInteractions, ItemPairs, StreamedPairs
 
 __all__ = ["BehaviourContrast", "PairContrast", "make_objectives"]
+
+
+class Pairs(Protocol):
+    """Items that have both views."""
+
+    size: int
+
+    def draw(self, epoch: int, count: int) -> IntArray:
+        """Item rows ``[count, 2]`` of an epoch."""
+        ...
 
 
 class PairContrast:
@@ -34,7 +46,7 @@ class PairContrast:
     """
 
     def __init__(
-        self, name: str, weight: float, halves: tuple[str, str], pairs: ItemPairs, *, sigmoid: bool
+        self, name: str, weight: float, halves: tuple[str, str], pairs: Pairs, *, sigmoid: bool
     ) -> None:
         self.name, self.weight, self.halves, self.size = name, weight, halves, pairs.size
         self._pairs, self._sigmoid = pairs, sigmoid
@@ -108,6 +120,12 @@ class BehaviourContrast:
         )
 
 
+def _own_pairs(contents: Contents, halves: Sequence[str], seed: int) -> ItemPairs:
+    sides = [contents.plain[half] for half in halves]
+    has_both = [row for row in contents.train if all(side[row] is not None for side in sides)]
+    return ItemPairs(np.asarray(has_both, dtype=np.int64), seed)
+
+
 def _partners(halves: Sequence[Half]) -> tuple[IntArray, IntArray]:
     """Where in either half the pairs are of which both sides could be read, ``[P]`` each."""
     first, second = halves
@@ -124,6 +142,7 @@ def make_objectives(
     towers: Mapping[str, Tower],
     *,
     seed: int,
+    stream: ItemStream | None = None,
 ) -> list[Objective]:
     """Make the objectives that have some weight.
 
@@ -133,6 +152,7 @@ def make_objectives(
         contents: What is read of each item, and which ones are trained on.
         towers: Modality to its tower.
         seed: Of the draws.
+        stream: Serves the items to train on, where they do not fit into memory.
 
     Raises:
         ConfigError: An objective lacks its tower or its interactions.
@@ -150,11 +170,7 @@ def make_objectives(
                         f"the objective {name} has no tower for {half}",
                         fix=f"name data.{half.partition('.')[0]} and its encoder",
                     )
-            sides = [contents.plain[half] for half in halves]
-            has_both = [
-                row for row in contents.train if all(side[row] is not None for side in sides)
-            ]
-            pairs = ItemPairs(np.asarray(has_both, dtype=np.int64), seed)
+            pairs = StreamedPairs(stream) if stream else _own_pairs(contents, halves, seed)
             widths = {towers[half.partition(".")[0]].dim for half in halves}
             if len(widths) > 1:
                 raise ConfigError(

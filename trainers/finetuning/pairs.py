@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from mmalign.data.stream import ItemStream
 from mmalign.errors import DataError
 from mmalign.interfaces import BoolArray, FloatArray, IntArray
 
-__all__ = ["CoInteractions", "ItemPairs"]
+__all__ = ["CoInteractions", "ItemPairs", "StreamedPairs"]
 
 BLOCK_SIZE = 1024
 
@@ -44,6 +45,21 @@ class ItemPairs:
         orders = [rng.permutation(self._rows) for _ in range(-(-count // self.size))]
         drawn = np.concatenate(orders)[:count]
         return np.stack([drawn, drawn], axis=1).astype(np.int64)
+
+
+class StreamedPairs:
+    """Stands for the pairs of a stream, which come as they are read.
+
+    Args:
+        stream: Of items.
+    """
+
+    def __init__(self, stream: ItemStream) -> None:
+        self.size = stream.num_train
+
+    def draw(self, epoch: int, count: int) -> IntArray:
+        """Nothing is drawn: a stream has no rows to choose from."""
+        raise NotImplementedError
 
 
 class CoInteractions:

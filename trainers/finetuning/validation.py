@@ -117,10 +117,13 @@ class Retrieval:
 
     def names(self, split: str) -> list[str]:
         """Name what a split is measured by; nothing where it has nothing to measure."""
-        names = []
-        if len(self._contents.measured(split)):
-            sides = [side for pair in self._pairs for side in (pair, pair[::-1])]
-            names += [f"{a}_to_{b}@{k}" for k in KS for a, b in sides]
+        sides = [
+            side
+            for pair in self._pairs
+            if len(self._rows_with(pair, split))
+            for side in (pair, pair[::-1])
+        ]
+        names = [f"{a}_to_{b}@{k}" for k in KS for a, b in sides]
         if self._has_behaviour and self._catalog.matrix(split).nnz:
             slices = ("", *(f"{name}_" for name in self._slices(split)))
             names += [f"{tower}_{name}ndcg@20" for tower in self._towers for name in slices]
@@ -130,9 +133,9 @@ class Retrieval:
         """Encode what is to be measured, and rank."""
         found: dict[str, float] = {}
         means: list[float] = []
-        rows = self._contents.measured(split)
-        if len(rows):
-            for pair in self._pairs:
+        for pair in self._pairs:
+            rows = self._rows_with(pair, split)
+            if len(rows):
                 hits = self._partners(pair, rows)
                 found |= hits
                 means.append(float(np.mean(list(hits.values()))))
@@ -143,14 +146,20 @@ class Retrieval:
                 means.append(ndcg["ndcg@20"])
         return found | ({"retrieval": float(np.mean(means))} if means else {})
 
+    def _rows_with(self, pair: tuple[str, str], split: str) -> IntArray:
+        """Items of a split that have both sides of a pair."""
+        sides = [self._contents.plain[name] for name in pair]
+        rows = self._contents.measured(split)
+        return rows[[all(side[row] is not None for side in sides) for row in rows]]
+
     def _partners(self, pair: tuple[str, str], rows: IntArray) -> dict[str, float]:
         one, other = (self._encode(name, rows) for name in pair)
         both = torch.from_numpy(one.present & other.present)
         if not both.any():
             reasons = [*one.problems.values(), *other.problems.values()]
             raise DataError(
-                f"none of {len(rows)} items to validate on has {' and '.join(pair)} to be read",
-                got=reasons[0] if reasons else "nothing there",
+                f"{' and '.join(pair)} of none of {len(rows)} items to measure on can be read",
+                got=reasons[0],
                 fix="check data.path and the columns",
             )
         left, right = one.values, other.values
