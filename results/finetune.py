@@ -1,8 +1,8 @@
-"""Measure tuning on pictures and titles: ``python results/finetune.py DATA`` writes ``finetune.md``.
+"""Measure tuning on pictures and titles: ``python results/finetune.py DATA``.
 
-``DATA`` is the folder of the set. Each row is a run of ``mmalign finetune`` in a process of its own,
-chosen by its best epoch on valid; test is measured once per row. The ridge row regresses frozen
-features on each other in closed form. A row that is there already is not run again.
+``DATA`` is the folder of the set; ``finetune.md`` is written. Each row is a run of ``mmalign
+finetune`` in a process of its own, chosen by its best epoch on valid; test is measured once per row.
+The ridge row regresses frozen features on each other. A run that is there is not run again.
 """
 
 from __future__ import annotations

@@ -141,8 +141,14 @@ def finetune(
         progress=progress,
         callbacks=callbacks,
     )
+    peak = [point.value for point in curve if point.name == "train/peak_memory_gb"]
     return FinetuneResult(
-        curve, parameters, time.perf_counter() - started, module.problems, measured
+        curve,
+        parameters,
+        time.perf_counter() - started,
+        max(peak, default=0.0),
+        module.problems,
+        measured,
     )
 
 
