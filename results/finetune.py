@@ -1,7 +1,7 @@
 """Measure tuning on pictures and titles: ``python results/finetune.py DATA``.
 
 ``DATA`` is the folder of the set; ``finetune.md`` is written. Each row is a run of ``mmalign
-finetune`` in a process of its own, chosen by its best epoch on valid; test is measured once per row.
+finetune`` in a process of its own, chosen by its best epoch on valid; test is measured once a row.
 The ridge row regresses frozen features on each other. A run that is there is not run again.
 """
 
