@@ -31,7 +31,7 @@ RUNS = Path(".mmalign/finetune")
 METRICS = ("image_to_text@1", "text_to_image@1", "image_to_text@10", "text_to_image@10")
 MODES = {
     "head": {"text.mode": "head", "image.mode": "head"},
-    "last_n": {},
+    "last_n": {"image.mode": "last_n", "image.last_n": 8},
     "lora": {
         "text.mode": "lora",
         "image.mode": "lora",
@@ -42,7 +42,7 @@ MODES = {
         "text.learning_rate": 1e-3,
         "image.learning_rate": 2e-3,
     },
-    "full": {"text.mode": "full", "image.mode": "full"},
+    "full": {},
 }
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,3 +235,39 @@ def test_an_output_is_asked_for(mmalign, tuning):
     shown = mmalign("finetune", "--config", tuning.config)
     assert shown.code == 2
     assert "finetune needs a place for the encoders" in shown.error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", [8, 3])
+def test_two_processes_tune_as_one(mmalign, tuning, chunk):
+    """Half the batch in each of two processes, contrasted with all rows: the same loss curve."""
+    plain = (
+        "--finetune.text.mode",
+        "full",
+        "--finetune.image.mode",
+        "head",
+        "--data.image",
+        "image",
+    )
+    alone = tuning(*plain, "--finetune.batch_size", 16, output="alone")
+    assert mmalign(*alone).code == 0
+    two = tuning(*plain, "--finetune.batch_size", 8, "--finetune.chunk_size", chunk, output="two")
+    two = [*two, *("--trainer.devices", 2, "--trainer.strategy", "ddp_find_unused_parameters_true")]
+    two[two.index(tuning.folder / "run")] = tuning.folder / "run2"
+    ran = subprocess.run(
+        [sys.executable, "-m", "mmalign", *map(str, two)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("saved ") == 1
+    curves = [
+        pd.read_csv(tuning.folder / folder / "csv" / "version_0" / "metrics.csv")[
+            "train/loss"
+        ].dropna()
+        for folder in ("run", "run2")
+    ]
+    # Pictures are altered by process and place, so the losses are close, not equal.
+    assert curves[1].to_numpy() == pytest.approx(curves[0].to_numpy(), rel=0.15)
