@@ -1,8 +1,10 @@
 """Losses that tune encoders: each row of one side picks out its partners among rows of the other.
 
-Rows are scaled to unit length here. ``left`` may hold fewer rows than ``right``: under several
-processes each asks with its own rows and is answered by the rows of all. Row n of ``left`` then
-belongs to row ``offset + n`` of ``right``.
+Rows are scaled to unit length here, and compared in at least single precision even where autocast
+would round: a scale of 100 magnifies what is lost.
+
+``left`` may hold fewer rows than ``right``: under several processes each asks with its own rows and
+is answered by the rows of all. Row n of ``left`` then belongs to row ``offset + n`` of ``right``.
 
 ===============  =====================================================  ===========================
 function         asks                                                   of
@@ -19,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmalign.errors import DataError
+from mmalign.errors import ConfigError, DataError
 
 __all__ = ["behaviour_loss", "clip_loss", "same_content", "siglip_loss"]
 
@@ -40,7 +42,7 @@ def clip_loss(
     Args:
         left: Rows that ask.
         right: Rows that answer.
-        scale: Inverse temperature.
+        scale: Inverse temperature, positive.
         ignore: True where an answer is no mistake, such as an equal text; partners are never
             ignored.
         offset: Row of ``right`` that belongs to the first of ``left``.
@@ -49,13 +51,14 @@ def clip_loss(
         left: ``[N, D]``; right: ``[M, D]``; ignore: ``[N, M]``; returns: scalar, at least 0.
 
     Raises:
-        DataError: Shapes that do not fit.
+        ConfigError: A scale that is not positive.
+        DataError: Shapes that do not fit, or a mask that is not bool.
 
     Example:
         >>> clip_loss(torch.eye(2), torch.eye(2), 1.0)  # log(1 + exp(-1))
         tensor(0.3133)
     """
-    logits = scale * _cosines(left, right, ignore, offset)
+    logits = _logits(left, right, scale, offset, ignore)
     partner = torch.arange(len(left), device=left.device) + offset
     if ignore is not None:
         logits = logits.masked_fill(_others(ignore, partner), -torch.inf)
@@ -81,7 +84,7 @@ def siglip_loss(
     Args:
         left: Rows that ask.
         right: Rows that answer.
-        scale: Inverse temperature.
+        scale: Inverse temperature, positive.
         bias: Added to every logit; the paper starts at -10, since most pairs are no partners.
         ignore: As in :func:`clip_loss`.
         offset: As in :func:`clip_loss`.
@@ -90,13 +93,14 @@ def siglip_loss(
         left: ``[N, D]``; right: ``[M, D]``; ignore: ``[N, M]``; returns: scalar, at least 0.
 
     Raises:
-        DataError: Shapes that do not fit.
+        ConfigError: A scale that is not positive.
+        DataError: Shapes that do not fit, or a mask that is not bool.
 
     Example:
         >>> siglip_loss(torch.eye(2), torch.eye(2), 1.0, 0.0)  # softplus(-1) + softplus(0)
         tensor(1.0064)
     """
-    logits = scale * _cosines(left, right, ignore, offset) + bias
+    logits = _logits(left, right, scale, offset, ignore) + bias
     partner = torch.arange(len(left), device=left.device) + offset
     sign = -torch.ones_like(logits)
     sign[torch.arange(len(left)), partner] = 1
@@ -118,16 +122,18 @@ def behaviour_loss(
 ) -> Tensor:
     """Softmax over the items of a batch, of which one row's partner is the drawn one.
 
-    Other known positives of an item are taken out of its contrast: they are no mistakes. Popular
-    items stand in batches more often than chance; ``log_q`` is taken off their logits (Yi et al.,
-    2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations").
+    Other known positives of an item are taken out of its contrast: they are no mistakes. An item
+    with several partners in a batch asks once for each, and contrasts each with negatives alone.
+    Popular items stand in batches more often than chance; ``log_q`` is taken off their logits (Yi
+    et al., 2019, "Sampling-bias-corrected neural modeling for large corpus item
+    recommendations").
 
     Args:
         left: Items that ask.
         right: Items that answer.
-        scale: Inverse temperature.
+        scale: Inverse temperature, positive.
         positives: True where two items are taken by the same users.
-        log_q: Log probability of each answer to stand in a batch.
+        log_q: Log probability of each answer to stand in a batch, finite.
         ignore: True where an answer is the item that asks.
         offset: As in :func:`clip_loss`.
 
@@ -136,7 +142,8 @@ def behaviour_loss(
         returns: scalar.
 
     Raises:
-        DataError: Shapes that do not fit.
+        ConfigError: A scale that is not positive.
+        DataError: Shapes that do not fit, or a mask that is not bool.
 
     Example:
         >>> known = torch.tensor([[True, True], [False, True]])
@@ -145,10 +152,16 @@ def behaviour_loss(
         ... )  # the second alone asks
         tensor(0.1566)
     """
-    known = positives if ignore is None else positives | ignore
-    logits = scale * _cosines(left, right, known, offset)
+    logits = _logits(left, right, scale, offset, positives, ignore)
     if log_q is not None:
+        if log_q.shape != right.shape[:1]:
+            raise DataError(
+                "log_q must be one number per answer",
+                got=tuple(log_q.shape),
+                fix=f"pass shape {(len(right),)}",
+            )
         logits = logits - log_q
+    known = positives if ignore is None else positives | ignore
     partner = torch.arange(len(left), device=left.device) + offset
     logits = logits.masked_fill(_others(known, partner), -torch.inf)
     if not len(left):
@@ -166,7 +179,12 @@ def same_content(left: Tensor, right: Tensor) -> Tensor:
     return left[:, None] == right[None, :]
 
 
-def _cosines(left: Tensor, right: Tensor, mask: Tensor | None, offset: int) -> Tensor:
+def _logits(
+    left: Tensor, right: Tensor, scale: float | Tensor, offset: int, *masks: Tensor | None
+) -> Tensor:
+    """Check what all losses take, and give ``scale * cos``."""
+    if not isinstance(scale, Tensor) and not scale > 0:
+        raise ConfigError("scale must be positive", got=scale, fix="1 / temperature; 10 is usual")
     if left.dim() != 2 or right.dim() != 2 or left.shape[1] != right.shape[1]:
         raise DataError(
             "the two sides must be matrices of one width",
@@ -179,13 +197,19 @@ def _cosines(left: Tensor, right: Tensor, mask: Tensor | None, offset: int) -> T
             got=f"{len(left)} rows from {offset} of {len(right)}",
             fix="row n of left belongs to row offset + n of right",
         )
-    if mask is not None and mask.shape != (len(left), len(right)):
-        raise DataError(
-            "a mask must hold one bool per pair",
-            got=tuple(mask.shape),
-            fix=f"pass shape {(len(left), len(right))}",
-        )
-    return F.normalize(left, dim=1) @ F.normalize(right, dim=1).T
+    for mask in masks:
+        if mask is None:
+            continue
+        if mask.dtype != torch.bool or mask.shape != (len(left), len(right)):
+            raise DataError(
+                "a mask must hold one bool per pair",
+                got=(mask.dtype, tuple(mask.shape)),
+                fix=f"pass a bool tensor of shape {(len(left), len(right))}",
+            )
+    dtype = torch.promote_types(torch.promote_types(left.dtype, right.dtype), torch.float32)
+    with torch.autocast(left.device.type, enabled=False):
+        cosines = F.normalize(left.to(dtype), dim=1) @ F.normalize(right.to(dtype), dim=1).T
+    return scale * cosines
 
 
 def _others(ignore: Tensor, partner: Tensor) -> Tensor:

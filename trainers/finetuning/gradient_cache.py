@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ def cached_backward(
     passes: Sequence[Pass],
     loss: Callable[..., Tensor],
     backward: Callable[[Tensor], object] = torch.Tensor.backward,
+    unsynced: Callable[[], AbstractContextManager[object]] | None = None,
 ) -> Tensor:
     """Pass a contrastive loss backward through encoders, a chunk of the batch at a time.
 
@@ -25,49 +27,67 @@ def cached_backward(
     each chunk is encoded once more with a graph, and its rows' gradients are passed on (GradCache:
     Gao et al., 2021, arXiv:2101.06983). Both times the random numbers are the same, so dropout
     leaves out the same units. The gradients are those of the batch as a whole, but where a layer
-    looks at other items: batch normalisation in training sees a chunk. Its running statistics
-    move in the second pass only. A batch of one chunk is encoded once, the plain way.
+    looks at other items: batch normalisation in training sees a chunk. What a module keeps in
+    buffers, such as running statistics, moves in the second pass only. A batch of one chunk is
+    encoded once, the plain way.
 
     Args:
-        passes: Encoders and their chunks; a chunk's rows stay in its order.
-        loss: Takes the rows of each encoder, ``[N, D]``, and gives a scalar.
-        backward: Called on what has a graph; gradients are added to the parameters'.
+        passes: Encoders and their chunks; a chunk's rows stay in its order. Buffers are looked
+            after where the encoder is a module.
+        loss: Takes the rows of each encoder, ``[N, D]`` in at least single precision, and gives a
+            scalar.
+        backward: Called on what has a graph; gradients are added to the parameters'. It may scale
+            what it is given, as against underflow in half precision.
+        unsynced: Entered around each backward pass but the last, such as ``no_sync`` of a DDP
+            module that holds all encoders and was told to find unused parameters. Processes stay
+            in step however many chunks each has: with this given, one chunk is encoded twice too.
 
     Returns:
         The loss, without a graph.
     """
-    if all(len(chunks) <= 1 for _, chunks in passes):
-        rows = [encode(chunks[0]) for encode, chunks in passes if chunks]
-        if len(rows) < len(passes):
-            return torch.zeros(())
-        value = loss(*rows)
+    if not all(chunks for _, chunks in passes):
+        return torch.zeros((), device=_device(passes))
+    if unsynced is None and all(len(chunks) == 1 for _, chunks in passes):
+        value = loss(*(encode(chunks[0]) for encode, chunks in passes))
         if value.requires_grad:
             backward(value)
         return value.detach()
-    if not all(chunks for _, chunks in passes):
-        return torch.zeros(())
+    unsynced = unsynced or nullcontext
     states: list[list[_RandomState]] = []
     encoded: list[Tensor] = []
     for encode, chunks in passes:
         states.append([])
         parts = []
-        with torch.no_grad(), _statistics_kept(encode):
+        with torch.no_grad(), _buffers_kept(encode):
             for chunk in chunks:
                 states[-1].append(_RandomState())
                 parts.append(encode(chunk))
-        encoded.append(torch.cat(parts).requires_grad_())
+        rows = torch.cat(parts)
+        # Rounded to half precision, gradients would vanish that are still to be scaled.
+        encoded.append(rows.to(torch.promote_types(rows.dtype, torch.float32)).requires_grad_())
+    torch.clear_autocast_cache()  # before torch 2.10 it holds weights that have lost their graph
+    # Its gradient is what ``backward`` scales by, and will once more in the second pass.
+    one = torch.ones((), dtype=encoded[0].dtype, device=encoded[0].device, requires_grad=True)
+    with unsynced():
+        value = loss(*encoded)
+        backward(value + (one - 1))
+    assert one.grad is not None
+    scaled_by = one.grad.clone()
     after = _RandomState()
-    value = loss(*encoded)
-    backward(value)
-    for (encode, chunks), whole, saved in zip(passes, encoded, states, strict=True):
-        gradients = torch.zeros_like(whole) if whole.grad is None else whole.grad
+    for position, ((encode, chunks), whole, saved) in enumerate(
+        zip(passes, encoded, states, strict=True), 1
+    ):
+        gradients = torch.zeros_like(whole) if whole.grad is None else whole.grad / scaled_by
         start = 0
-        for chunk, state in zip(chunks, saved, strict=True):
-            state.restore()
-            again = encode(chunk)
-            if again.requires_grad:
-                backward((again * gradients[start : start + len(again)]).sum())
-            start += len(again)
+        for number, (chunk, state) in enumerate(zip(chunks, saved, strict=True), 1):
+            is_last = position == len(passes) and number == len(chunks)
+            with nullcontext() if is_last else unsynced():
+                state.restore()
+                again = encode(chunk)
+                passed_on = (again * gradients[start : start + len(again)]).sum()
+                if passed_on.requires_grad or is_last:  # the last one has the processes meet
+                    backward(passed_on + 0 * one)
+                start += len(again)
     after.restore()
     return value.detach()
 
@@ -76,31 +96,36 @@ class _RandomState:
     """Where the random generators stand, of the CPU and of all accelerators."""
 
     def __init__(self) -> None:
-        self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        self._states = [(put, get()) for get, put in _generators()]
 
     def restore(self) -> None:
         """Put them back."""
-        torch.set_rng_state(self._cpu)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
+        for put, state in self._states:
+            put(state)
 
 
-class _statistics_kept:  # noqa: N801
-    """Puts back the running statistics that encoding moves."""
+def _generators() -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """Yield what reads and what sets the state of each kind of generator."""
+    yield torch.get_rng_state, torch.set_rng_state
+    if torch.cuda.is_available():
+        yield torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
+    if torch.xpu.is_available():
+        yield torch.xpu.get_rng_state_all, torch.xpu.set_rng_state_all
+    if torch.backends.mps.is_available():
+        yield torch.mps.get_rng_state, torch.mps.set_rng_state
 
-    def __init__(self, encode: Callable[[Any], Tensor]) -> None:
-        modules = list(encode.modules()) if isinstance(encode, nn.Module) else []
-        self._buffers = [
-            buffer
-            for module in modules
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
-            for buffer in module.buffers(recurse=False)
-        ]
 
-    def __enter__(self) -> None:
-        self._kept = [buffer.clone() for buffer in self._buffers]
+@contextmanager
+def _buffers_kept(encode: Callable[[Any], Tensor]) -> Iterator[None]:
+    """Put back what encoding moves: running statistics, or vectors of a power iteration."""
+    buffers = list(encode.buffers()) if isinstance(encode, nn.Module) else []
+    kept = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, before in zip(buffers, kept, strict=True):
+        buffer.copy_(before)
 
-    def __exit__(self, *_: object) -> None:
-        for buffer, kept in zip(self._buffers, self._kept, strict=True):
-            buffer.copy_(kept)
+
+def _device(passes: Sequence[Pass]) -> torch.device | None:
+    """Where the encoders are, so that their loss can be added to others; None if none has any."""
+    modules = (encode for encode, _ in passes if isinstance(encode, nn.Module))
+    return next((p.device for module in modules for p in module.parameters()), None)

@@ -126,6 +126,8 @@ class FinetuneModule(LightningModule):
                 sync_dist=True,
                 batch_size=1,
             )
+        if self.trainer.is_last_batch:
+            self._report()
 
     def _backward(self, objective: Objective, halves: list[Half]) -> Tensor:
         """One objective's loss on a batch, with its gradients added to the parameters'."""
@@ -192,14 +194,17 @@ class FinetuneModule(LightningModule):
             fix=f"{kept}; lower the learning_rate of towers or projections",
         )
 
-    def on_train_epoch_end(self) -> None:
-        """Log speed and memory."""
+    def _report(self) -> None:
+        """Log speed and memory with an epoch's last batch, so that callbacks find them."""
         seconds = time.perf_counter() - self._started
-        self.log("train/items_per_second", self._items / max(seconds, 1e-9), sync_dist=True)
-        self.log("train/peak_memory_gb", _peak_memory(self.device), sync_dist=True)
-        for name, value in reports_of(self._objectives).items():
-            self.log(f"train/{name}", value, sync_dist=True)
-        self.log("train/temperature", self.temperature().detach(), sync_dist=True)
+        found = {
+            "items_per_second": self._items / max(seconds, 1e-9),
+            "peak_memory_gb": _peak_memory(self.device),
+            "temperature": float(self.temperature().detach()),
+            **reports_of(self._objectives),
+        }
+        for name, value in found.items():
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Nothing per batch: rankings are measured over all items at once."""

@@ -4,10 +4,12 @@ import socket
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mmalign.objectives.contrast import clip_loss
-from mmalign.trainers.finetuning.gather import gather_rows
+from mmalign.trainers.finetuning.gather import gather_rows, share_of_mean
+from mmalign.trainers.finetuning.gradient_cache import cached_backward
 
 SIZES = (3, 2)
 
@@ -17,6 +19,11 @@ def rows(seed):
     return torch.randn(sum(SIZES), 4, generator=generator).double()
 
 
+def own(rank):
+    start = sum(SIZES[:rank])
+    return slice(start, start + SIZES[rank])
+
+
 def both(a, b, everybody_a, everybody_b, offset):
     return (
         clip_loss(a, everybody_b, 3.0, offset=offset)
@@ -24,47 +31,121 @@ def both(a, b, everybody_a, everybody_b, offset):
     ) / 2
 
 
-def work(rank, port, queue):
+def gathered_loss(a, b):
+    (all_a, offset), (all_b, _) = gather_rows(a), gather_rows(b)
+    return both(a, b, all_a, all_b, offset) * share_of_mean(len(a), len(all_a))
+
+
+def serve(work, rank, port, queue):
     distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=len(SIZES)
     )
-    start = sum(SIZES[:rank])
-    a, b = (rows(seed)[start : start + SIZES[rank]].requires_grad_() for seed in (1, 2))
-    (all_a, offset), (all_b, _) = gather_rows(a), gather_rows(b)
-    # Weighed by the number of rows, the mean over processes is that over all rows.
-    loss = both(a, b, all_a, all_b, offset) * SIZES[rank] / sum(SIZES)
-    loss.backward()
-    plain, _ = gather_rows(torch.full((SIZES[rank],), float(rank)))
-    queue.put((rank, loss.item(), a.grad.tolist(), b.grad.tolist(), plain.tolist()))
+    queue.put((rank, work(rank)))
     distributed.destroy_process_group()
 
 
-def test_alone_rows_come_back_as_they_are():
-    own = rows(1)
-    found, offset = gather_rows(own)
-    assert found is own
-    assert offset == 0
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(60)
-def test_two_processes_have_the_gradients_of_one():
-    a, b = rows(1).requires_grad_(), rows(2).requires_grad_()
-    whole = both(a, b, a, b, 0)
-    whole.backward()
+def in_two_processes(work):
+    """What ``work(rank)``, lists and numbers, gives in either of two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")  # a spawned one could not import a test
-    queue = context.SimpleQueue()
-    processes = [context.Process(target=work, args=(rank, port, queue)) for rank in (0, 1)]
+    queue = context.Queue()
+    processes = [context.Process(target=serve, args=(work, rank, port, queue)) for rank in (0, 1)]
     for process in processes:
         process.start()
-    parts = sorted(queue.get() for _ in processes)
-    for process in processes:
-        process.join(60)
-    assert sum(part[1] for part in parts) == pytest.approx(whole.item())
-    for position, leaf in ((2, a), (3, b)):
+    try:
+        found = sorted(queue.get(timeout=30) for _ in processes)
+    finally:
+        for process in processes:
+            process.kill() if process.exitcode is None else None
+            process.join()
+    return [value for _, value in found]
+
+
+def test_alone_rows_come_back_as_they_are():
+    mine = rows(1)
+    found, offset = gather_rows(mine)
+    assert found is mine
+    assert offset == 0
+    assert share_of_mean(5, 5) == 1
+    assert share_of_mean(0, 0) == 0
+
+
+def test_two_processes_have_the_gradients_of_one():
+    def work(rank):
+        a, b = (rows(seed)[own(rank)].requires_grad_() for seed in (1, 2))
+        loss = gathered_loss(a, b)
+        loss.backward()
+        plain, _ = gather_rows(torch.full((SIZES[rank],), rank))
+        return loss.item() / 2, (a.grad / 2).tolist(), (b.grad / 2).tolist(), plain.tolist()
+
+    a, b = rows(1).requires_grad_(), rows(2).requires_grad_()
+    whole = both(a, b, a, b, 0)
+    whole.backward()
+    parts = in_two_processes(work)
+    assert sum(part[0] for part in parts) == pytest.approx(whole.item())
+    for position, leaf in ((1, a), (2, b)):
         found = torch.tensor([row for part in parts for row in part[position]]).double()
         torch.testing.assert_close(found, leaf.grad, rtol=1e-6, atol=1e-9)
-    assert parts[0][4] == parts[1][4] == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert parts[0][3] == parts[1][3] == [0, 0, 0, 1, 1]
+
+
+def test_a_process_with_nothing_to_encode_does_not_leave_the_other_waiting():
+    """Its rows have no gradient, and are of the precision that autocast leaves them in."""
+
+    def work(rank):
+        a, b = rows(1)[:3], rows(2)[:3]
+        if rank == 1:
+            a, b = a[:0], b[:0]
+        else:
+            a, b = a.bfloat16().requires_grad_(), b.bfloat16().requires_grad_()
+        a, b = (x if rank == 0 else x.float() for x in (a, b))
+        loss = gathered_loss(a, b)
+        loss.backward()
+        return loss.item() / 2, [] if a.grad is None else (a.grad / 2).tolist()
+
+    a, b = (rows(seed)[:3].bfloat16().requires_grad_() for seed in (1, 2))
+    whole = both(a, b, a, b, 0)
+    whole.backward()
+    parts = in_two_processes(work)
+    assert parts[0][0] == pytest.approx(whole.item())
+    assert parts[1] == (0, [])
+    torch.testing.assert_close(torch.tensor(parts[0][1]).bfloat16(), a.grad)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_chunked_and_synchronised_once_two_processes_have_the_gradients_of_one(chunk):
+    """Of chunks of 2 one process has two, the other one."""
+
+    def encoder():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+
+    x = rows(1)
+
+    def work(rank):
+        tower = encoder()
+        net = DistributedDataParallel(tower, find_unused_parameters=True)
+        syncs = []
+
+        def count(_, bucket):
+            syncs.append(1)
+            done = distributed.all_reduce(bucket.buffer() / len(SIZES), async_op=True)
+            return done.get_future().then(lambda future: future.value()[0])
+
+        net.register_comm_hook(None, count)
+        cached_backward(
+            [(net, x[own(rank)].split(chunk))],
+            lambda encoded: gathered_loss(encoded, encoded.flip(1)),
+            unsynced=net.no_sync,
+        )
+        return len(syncs), [p.grad.tolist() for p in tower.parameters()]
+
+    whole = encoder()
+    encoded = whole(x)
+    both(encoded, encoded.flip(1), encoded, encoded.flip(1), 0).backward()
+    for syncs, found in in_two_processes(work):
+        assert syncs == 1
+        for mine, p in zip(found, whole.parameters(), strict=True):
+            torch.testing.assert_close(torch.tensor(mine).double(), p.grad, rtol=1e-6, atol=1e-9)
