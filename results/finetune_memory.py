@@ -1,7 +1,8 @@
 """Measure what tuning takes: ``python results/finetune_memory.py DATA``.
 
-``DATA`` is the folder of product pictures; ``finetune_memory.md`` is written. Each row is two steps of ``mmalign finetune`` in a
-process of its own; peak memory is that of the process, its libraries and data included.
+``DATA`` is the folder of product pictures; ``finetune_memory.md`` is written. Each row is two steps
+of ``mmalign finetune`` in a process of its own; peak memory is that of the process, its libraries
+and data included.
 """
 
 from __future__ import annotations

@@ -188,6 +188,7 @@ def _half(
     values = [contents(name, int(row), epoch) for row in rows]
     given = [position for position, value in enumerate(values) if value is not None]
     chunks: list[Any] = []
+    sizes: list[int] = []
     kept: list[int] = []
     problems: dict[str, str] = {}
     for block in _chunks(given, chunk_size):
@@ -195,13 +196,14 @@ def _half(
         batch = towers[modality].collate(read, training=True)
         if batch.kept:
             chunks.append(batch.inputs)
+            sizes.append(len(batch.kept))
             kept.extend(block[position] for position in batch.kept)
         problems |= {
             str(contents.ids[rows[block[p]]]): reason for p, reason in batch.problems.items()
         }
     positions = np.asarray(kept, dtype=np.int64)
     keys = np.asarray([_key(values[position]) for position in kept], dtype=np.int64)
-    return Half(modality, chunks, positions, rows[positions], keys, problems)
+    return Half(modality, chunks, sizes, positions, rows[positions], keys, problems)
 
 
 def _chunks(positions: list[int], size: int) -> list[list[int]]:

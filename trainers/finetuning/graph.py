@@ -15,7 +15,7 @@ from mmalign.graph.operators import SparseOperator, keep_edges
 from mmalign.interfaces import IntArray, Media, Tower
 from mmalign.models.neural.graphs import propagate
 from mmalign.objectives.contrast import behaviour_loss
-from mmalign.trainers.finetuning.gather import gather_rows
+from mmalign.trainers.finetuning.gather import gather_rows, share_of_mean
 from mmalign.trainers.finetuning.halves import Half, Scale
 from mmalign.trainers.finetuning.validation import encode_rows
 
@@ -114,7 +114,7 @@ class GraphContrast(nn.Module):
         self.memory[at] = fresh.detach().to(self.memory)
         self.age += 1
         self.age[at] = 0
-        return loss
+        return loss * share_of_mean(len(fresh), len(answers))
 
     def _ask(self, rows: IntArray) -> tuple[IntArray, sp.csr_matrix]:
         """A random taker of each item, and the interactions without those that are asked for."""

@@ -20,6 +20,7 @@ class Half:
     Attributes:
         modality: Of the tower.
         chunks: Inputs of the tower, some items each.
+        sizes: Items of each chunk.
         problems: Item id to the reason why it could not be read.
 
     Shapes:
@@ -30,6 +31,7 @@ class Half:
 
     modality: str
     chunks: list[Any]
+    sizes: list[int]
     positions: IntArray
     rows: IntArray
     keys: IntArray

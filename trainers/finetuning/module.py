@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mmalign.errors import TrainingError
 from mmalign.finetuning import FinetuneConfig
@@ -141,20 +142,24 @@ class FinetuneModule(LightningModule):
             return weight * value
 
         passes = [
-            (self._encoder(half), [to_device(chunk, self.device) for chunk in half.chunks])
+            (self._encoder(half), [to_device(c, self.device) for c in half.chunks or [None]])
             for half in halves
         ]
         self._items += sum(len(half.rows) for half in halves)
         for half in halves:
             if half.problems:
                 self.problems.setdefault(half.modality, {}).update(half.problems)
-        value = cached_backward(passes, loss, self.manual_backward)
+        wrapped = self.trainer.strategy.model
+        unsynced = None
+        if self._config.chunk_size is not None and isinstance(wrapped, DistributedDataParallel):
+            unsynced = wrapped.no_sync
+        value = cached_backward(passes, loss, self.manual_backward, unsynced)
         return value.detach() * self._config.accumulate
 
     def _encoder(self, half: Half) -> Callable[[Any], Tensor]:
         """The half's tower; batch normalisation cannot train on one item, so it is not let to."""
         tower = self.towers[half.modality]
-        if len(half.rows) > 1:
+        if min(half.sizes, default=2) > 1:
             return tower
 
         def alone(inputs: Any) -> Tensor:

@@ -16,7 +16,7 @@ from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import IntArray, Tower
 from mmalign.objectives.contrast import behaviour_loss, clip_loss, same_content, siglip_loss
 from mmalign.trainers.finetuning.contents import Contents
-from mmalign.trainers.finetuning.gather import gather_rows
+from mmalign.trainers.finetuning.gather import gather_rows, share_of_mean
 from mmalign.trainers.finetuning.graph import GraphContrast
 from mmalign.trainers.finetuning.halves import Half, Objective, Scale
 from mmalign.trainers.finetuning.pairs import CoInteractions, ItemPairs, StreamedPairs
@@ -78,7 +78,7 @@ class PairContrast:
             else:
                 term = clip_loss(asked, answers, factor, ignore=ignore, offset=offset[0])
             terms.append(term)
-        return torch.stack(terms).mean()
+        return torch.stack(terms).mean() * share_of_mean(len(mine[0]), len(all_rows[0]))
 
 
 class BehaviourContrast:
@@ -109,7 +109,7 @@ class BehaviourContrast:
         rows = gather_rows(torch.from_numpy(second).to(device))[0].cpu().numpy()
         known = torch.from_numpy(self._pairs.known(first, rows)).to(device)
         itself = torch.from_numpy(first[:, None] == rows[None, :]).to(device)
-        return behaviour_loss(
+        loss = behaviour_loss(
             asked,
             answers,
             1 / scale.temperature(),
@@ -118,6 +118,7 @@ class BehaviourContrast:
             ignore=itself,
             offset=offset,
         )
+        return loss * share_of_mean(len(asked), len(answers))
 
 
 def _own_pairs(contents: Contents, halves: Sequence[str], seed: int) -> ItemPairs:

@@ -26,7 +26,7 @@ class ItemPairs:
 
     Example:
         >>> ItemPairs(np.array([3, 5]), seed=0).draw(epoch=0, count=2).tolist()
-        [[5, 5], [3, 3]]
+        [[3, 3], [5, 5]]
     """
 
     def __init__(self, rows: IntArray, seed: int) -> None:

@@ -77,7 +77,9 @@ def encode_rows(tower: Tower, values: Sequence[Media | None]) -> Rows:
 
 
 def to_device(inputs: object, device: torch.device) -> object:
-    """Move a tensor, or the tensors of a mapping, to a device."""
+    """Move a tensor, or the tensors of a mapping, to a device; None, no item at all, stays."""
+    if inputs is None:
+        return None
     if isinstance(inputs, Tensor):
         return inputs.to(device, non_blocking=True)
     assert isinstance(inputs, Mapping)

@@ -42,6 +42,8 @@ class WordTower(nn.Module):
         return TowerBatch(ids, list(range(len(values))))
 
     def forward(self, inputs: Any) -> Tensor:
+        if inputs is None:
+            return torch.zeros(0, self.dim)
         return self.projection(self.drop(self.words(inputs)))
 
     def trainable(self) -> dict[str, list[nn.Parameter]]:

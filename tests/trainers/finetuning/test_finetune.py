@@ -177,6 +177,19 @@ def test_broken_pictures_are_reported(shop, towers, told, tmp_path):
     assert result.problems == {"image": {catalog.item_ids[warm[3]]: "no picture"}}
 
 
+def test_batches_may_lack_every_picture(shop, towers, told, tmp_path):
+    items = shop.items.copy()
+    kept = np.flatnonzero(shop.warm)[:3]
+    items["image"] = [
+        v if n in kept or not shop.warm[n] else b"broken" for n, v in enumerate(items["image"])
+    ]
+    catalog = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    config = told(1, batch_size=4, chunk_size=2)
+    result = finetune(config, catalog, towers, folder=tmp_path, progress=False)
+    assert np.isfinite(curve(result, "train/loss")[0])
+    assert len(result.problems["image"]) == shop.warm.sum() - 3
+
+
 def test_one_pair_cannot_be_contrasted(shop, towers, told, tmp_path):
     items = shop.items.copy()
     only = np.flatnonzero(shop.warm)[0]
