@@ -5,6 +5,7 @@ The library is imported when it is first needed, so that plain files work withou
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "load_saved",
     "stream_file",
     "stream_hub_table",
+    "stream_rows",
     "to_frame",
 ]
 
@@ -114,19 +116,61 @@ def load_hub_table(dataset_id: str, table: str, *, is_items: bool = False) -> pd
         ) from error
 
 
-def stream_file(file: Path, builder: str) -> Any:
-    """Open a table of a folder as an ``IterableDataset``, pictures as they are stored.
+def stream_file(file: Path, columns: Sequence[str], header: Sequence[str], batch_size: int) -> Any:
+    """Open some columns of a table as an ``IterableDataset``, pictures as they are stored.
+
+    Cells of a CSV file stay as they are written, so that the id ``007`` is not 7.
+
+    Args:
+        file: A ``.parquet`` or ``.csv`` file, or a saved dataset.
+        columns: What is read of it.
+        header: All that it has.
+        batch_size: Rows that are read at once.
 
     Raises:
         MissingDependencyError: The package ``datasets`` is absent.
         DataError: The file is broken.
     """
     library = _library()
-    try:
-        stream = library.load_dataset(builder, data_files=str(file), split="train", streaming=True)
-    except Exception as error:  # builders share no base class of errors
-        raise _unreadable(file, error) from error
+    if file.is_dir():
+        stream = load_saved(file)
+        if hasattr(stream, "values"):
+            raise DataError(
+                f"{file} holds several tables where streaming reads one",
+                got=list(stream),
+                fix="save the items alone",
+            )
+        stream = stream.select_columns(list(columns)).to_iterable_dataset()
+    else:
+        options: dict[str, dict[str, Any]] = {
+            ".parquet": {"path": "parquet", "columns": list(columns), "batch_size": batch_size},
+            ".csv": {
+                "path": "csv",
+                "converters": dict.fromkeys(header, str),
+                "keep_default_na": False,
+                "encoding": "utf-8-sig",
+                "chunksize": batch_size,
+            },
+        }
+        chosen = options[file.suffix.lower()]
+        try:
+            stream = library.load_dataset(
+                **chosen, data_files=str(file), split="train", streaming=True
+            )
+        except Exception as error:  # builders share no base class of errors
+            raise _unreadable(file, error) from error
+        # A CSV file is selected from afterwards: pandas' usecols lets rows pass that are too long.
+        stream = stream.select_columns(list(columns))
     return _undecoded(stream, library)
+
+
+def stream_rows(rows: Callable[..., Iterator[dict[str, Any]]], **arguments: Any) -> Any:
+    """Open what a generator function gives as an ``IterableDataset``.
+
+    Raises:
+        MissingDependencyError: The package ``datasets`` is absent.
+    """
+    return _library().IterableDataset.from_generator(rows, gen_kwargs=arguments)
 
 
 def stream_hub_table(dataset_id: str, table: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pyarrow import parquet
 
 from mmalign.data.config import DataConfig
 from mmalign.data.huggingface import check_hub, is_saved, load_hub_table, load_saved, to_frame
@@ -17,10 +18,12 @@ from mmalign.interfaces import ITEM_ID, USER_ID
 
 __all__ = [
     "Tables",
+    "columns_of",
     "from_dataset",
     "is_data_folder",
     "is_hub_id",
     "is_imagefolder",
+    "json_rows",
     "locate",
     "read_folder",
     "read_hub",
@@ -175,7 +178,7 @@ def read_table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:
     readers: dict[str, Callable[[], pd.DataFrame]] = {
         ".parquet": lambda: pd.read_parquet(path),
         ".csv": lambda: _read_csv(path, {USER_ID, ITEM_ID, *text}),
-        ".jsonl": lambda: _read_jsonl(path),
+        ".jsonl": lambda: pd.DataFrame(json_rows(path)),
     }
     if path.is_dir():
         frame = to_frame(load_saved(path))
@@ -192,6 +195,31 @@ def read_table(path: Path, text: Collection[str] = ()) -> pd.DataFrame:
     if len(frame) == 0:
         raise DataError(f"{path} is empty", fix="give a file with at least one row")
     return frame
+
+
+def columns_of(path: Path) -> list[str]:
+    """Names of a table's columns, read without the table; of a ``.jsonl`` file, of all its lines.
+
+    Raises:
+        DataError: The file is empty or broken.
+    """
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty", fix="give a file with at least one row")
+    ending = path.suffix.lower()
+    try:
+        if ending == ".jsonl":
+            return list(dict.fromkeys(name for row in json_rows(path) for name in row))
+        if ending == ".csv":
+            columns = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
+            _check_header(path, columns)
+            return list(columns)
+        names: list[str] = parquet.read_schema(path).names
+        return names
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"cannot read {path}", got=reason, fix="mend or replace it") from error
 
 
 def _read_tables(config: DataConfig, find: Callable[[str, str], pd.DataFrame | None]) -> Tables:
@@ -259,8 +287,12 @@ def _check_header(path: Path, columns: pd.Index) -> None:
         )
 
 
-def _read_jsonl(path: Path) -> pd.DataFrame:
-    rows = []
+def json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a ``.jsonl`` file line by line.
+
+    Raises:
+        DataError: A line is no JSON object.
+    """
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -275,8 +307,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
                 raise DataError(
                     f"line {number} of {path} is no object", got=row, fix="write {...} lines"
                 )
-            rows.append(row)
-    return pd.DataFrame(rows)
+            yield row
 
 
 def _imagefolder_items(folder: Path, config: DataConfig) -> pd.DataFrame:

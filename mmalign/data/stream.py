@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmalign.data import huggingface, reading
 from mmalign.data.catalog import Catalog
+from mmalign.data.cells import as_ids
 from mmalign.data.config import DataConfig
-from mmalign.errors import ConfigError, DataError, nearest
-from mmalign.interfaces import ITEM_ID, SPLIT
+from mmalign.errors import ConfigError, DataError, MMAlignError, nearest
+from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS
 
 __all__ = ["ItemStream"]
 
-_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
+READ_SIZE = 1024
+"""Rows that a file gives at once; it bounds memory, whatever row groups a Parquet file has."""
+
+MIXED_SHARDS = 10
+"""Files of a hub dataset that feed the shuffle at a time."""
 
 
 class ItemStream:
     """Serves the items of a data folder or hub dataset block by block, through ``datasets``.
 
     An item is trained on or held out by the column ``split``, or else by a hash of its id: a tenth
-    each is valid and test. No more than a block and the shuffle buffer is ever in memory.
+    each is valid and test. No more than a block, the shuffle buffer and a read are in memory, and a
+    number of eight bytes per item while the ids are checked.
 
     Args:
-        config: ``path``, ``items`` and the columns are read; no interactions.
+        config: ``path``, ``items``, ``text`` and ``image`` are read.
         seed: Of the order, together with the epoch.
         block_size: Items per block.
         buffer_size: Items that the shuffle draws from.
 
+    Attributes:
+        num_train: Items that are trained on.
+
     Raises:
         ConfigError: There is no table of items, or a column is not in it.
-        DataError: The file or dataset cannot be read.
+        DataError: The file or dataset cannot be read, an id is missing or comes again, or a split
+            has another name than train, valid or test.
         MissingDependencyError: The package ``datasets`` is absent.
     """
 
@@ -46,49 +56,53 @@ class ItemStream:
     ) -> None:
         if config.items is None:
             raise ConfigError("streaming reads a table of items", fix="name data.items")
-        self.config = replace(config, interactions=None, users=None, neighbours={})
+        self.config = replace(config, interactions=None, users=None, neighbours={}, attributes={})
         self._seed, self._block_size, self._buffer_size = seed, block_size, buffer_size
-        folder = Path(config.path)
+        folder = Path(config.path).expanduser()
         self._root = folder if folder.is_dir() else None
-        if self._root is None:
-            self._dataset = huggingface.stream_hub_table(config.path, config.items)
-        else:
-            file = reading.locate(self._root, config.items)
-            if file is None or file.suffix not in _BUILDERS:
-                raise DataError(
-                    "no file of items that can be streamed",
-                    got=str(self._root / config.items),
-                    fix=f"write one of {', '.join(_BUILDERS)}",
-                )
-            self._dataset = huggingface.stream_file(file, _BUILDERS[file.suffix])
-        columns = self._dataset.column_names or list(next(iter(self._dataset), {}))
-        for column, key in {ITEM_ID: "the protocol", **self.config.columns()}.items():
+        self._file = None if self._root is None else _find(self._root, config.items)
+        self._header = columns = self._columns()
+        for column, key in {ITEM_ID: "the protocol", **config.columns()}.items():
             if column not in columns:
                 raise ConfigError(
                     f"items have no column {column!r}, which {key} names",
                     fix=nearest(column, columns),
                 )
         self._has_split = SPLIT in columns
+        self._ids = [ITEM_ID, SPLIT] if self._has_split else [ITEM_ID]
+        self._dataset = self._open(list(dict.fromkeys([*self._ids, *self.config.columns()])))
+        self.num_train = self._check_rows()
 
-    @cached_property
-    def num_train(self) -> int:
-        """Items that are trained on; the first look costs a pass over ids."""
-        names = [ITEM_ID, SPLIT] if self._has_split else [ITEM_ID]
-        ids = self._dataset.select_columns(names)
-        return sum(self._split_of(row) == "train" for row in ids)
+    def blocks(
+        self, epoch: int, process: int = 0, processes: int = 1, *, batch_size: int = 1
+    ) -> Iterator[Catalog]:
+        """Serve train items, shuffled by seed and epoch, those of one process of several.
 
-    def blocks(self, epoch: int, process: int = 0, processes: int = 1) -> Iterator[Catalog]:
-        """Serve train items, shuffled by seed and epoch, those of one process of several."""
-        shuffled = self._dataset.shuffle(seed=self._seed + epoch, buffer_size=self._buffer_size)
-        rows = (row for row in shuffled if self._split_of(row) == "train")
+        Processes get as many items as each other, or one more.
+
+        Args:
+            epoch: Tells the order.
+            process: Whose items.
+            processes: Among how many items are dealt out.
+            batch_size: All blocks but the last hold a whole number of such batches.
+        """
+        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
+        shuffled = self._dataset.shuffle(
+            seed=seed,
+            buffer_size=self._buffer_size,
+            # With one shard there is nothing to mix, and mixing Parquet ends in a sleep of 5 s.
+            max_buffer_input_shards=min(self._dataset.num_shards, MIXED_SHARDS),
+        )
+        rows = (row for row in self._read(shuffled) if self._split_of(row) == "train")
         own = islice(rows, process, None, processes)
-        while block := list(islice(own, self._block_size)):
+        size = max(self._block_size // batch_size, 1) * batch_size
+        while block := list(islice(own, size)):
             yield self._catalog(block)
 
     def held_out(self, most: int = 1000) -> Catalog:
         """Read the first ``most`` items of valid and of test each."""
         kept: dict[str, list[Mapping[str, Any]]] = {"valid": [], "test": []}
-        for row in self._dataset:
+        for row in self._read(self._dataset):
             found = kept.get(self._split_of(row))
             if found is not None and len(found) < most:
                 found.append(row)
@@ -103,6 +117,69 @@ class ItemStream:
             )
         return self._catalog(rows)
 
+    def _columns(self) -> list[str]:
+        if self._file is not None and not self._file.is_dir():
+            return reading.columns_of(self._file)
+        if self._file is not None:
+            saved = huggingface.load_saved(self._file)
+            return list(saved if hasattr(saved, "values") else saved.column_names)
+        self._hub = huggingface.stream_hub_table(self.config.path, str(self.config.items))
+        return list(self._hub.column_names or next(iter(self._hub), {}))
+
+    def _open(self, columns: Sequence[str]) -> Any:
+        if self._file is None:
+            return self._hub.select_columns(list(columns))
+        if self._file.suffix.lower() == ".jsonl":  # a tuple: datasets deals a list out as shards
+            return huggingface.stream_rows(
+                _json_cells, file=str(self._file), columns=tuple(columns)
+            )
+        return huggingface.stream_file(self._file, columns, self._header, READ_SIZE)
+
+    def _check_rows(self) -> int:
+        """Pass over ids and splits before work starts, and count what is trained on."""
+        count, start, hashes = 0, 0, [np.zeros(0, np.uint64)]
+        for batch in self._read(self._open(self._ids).iter(READ_SIZE)):
+            index = pd.RangeIndex(start, start + len(batch[ITEM_ID]))
+            ids = as_ids(pd.Series(batch[ITEM_ID], index, name=ITEM_ID, dtype=object), "items")
+            hashes.append(pd.util.hash_array(ids.to_numpy(dtype=object)))
+            rows = [
+                dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)
+            ]
+            splits = [self._split_of(row) for row in rows]
+            wrong = next((n for n, split in enumerate(splits) if split not in SPLITS), None)
+            if wrong is not None:
+                raise DataError(
+                    f"items have an unknown split in row {start + wrong}",
+                    got=splits[wrong],
+                    fix=nearest(splits[wrong], SPLITS),
+                )
+            count += splits.count("train")
+            start += len(splits)
+        if not start:
+            raise DataError("items are empty", fix="give a table with at least one row")
+        repeated = pd.Series(np.concatenate(hashes)).duplicated().to_numpy()
+        if repeated.any():
+            row = int(np.argmax(repeated))
+            first = next(islice(self._read(self._open(self._ids)), row, None))[ITEM_ID]
+            raise DataError(
+                f"items have {repeated.sum():,} repeated ids",
+                got=first,
+                fix=f"keep one row of each; this one comes again in row {row}",
+            )
+        return count
+
+    def _read(self, rows: Iterable[Any]) -> Iterator[Any]:
+        try:
+            yield from rows
+        except MMAlignError:
+            raise
+        except Exception as error:  # builders, Arrow and pandas share no base class of errors
+            raise DataError(
+                f"cannot read the items of {self._file or self.config.path}",
+                got=(str(error).strip() or type(error).__name__).splitlines()[0],
+                fix="mend or replace the table",
+            ) from error
+
     def _split_of(self, row: Mapping[str, Any]) -> str:
         if self._has_split:
             return str(row[SPLIT])
@@ -111,10 +188,21 @@ class ItemStream:
     def _catalog(self, rows: list[Mapping[str, Any]]) -> Catalog:
         frame = pd.DataFrame(rows)
         frame[SPLIT] = [self._split_of(row) for row in rows]
-        image = self.config.image
-        if image is not None:  # a picture in a dataset is its bytes, or the path of a file
-            frame[image] = [
-                cell.get("bytes") or cell.get("path") if isinstance(cell, Mapping) else cell
-                for cell in frame[image]
-            ]
         return Catalog.from_pandas(frame, None, config=self.config, root=self._root)
+
+
+def _find(folder: Path, name: str) -> Path:
+    """The items' file, or the saved dataset that the folder is or holds."""
+    file = folder if huggingface.is_saved(folder) else reading.locate(folder, name)
+    if file is None:
+        raise DataError(
+            "no file of items that can be streamed",
+            got=str(folder / name),
+            fix=f"write one of {', '.join(reading.ENDINGS)}",
+        )
+    return file
+
+
+def _json_cells(file: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for row in reading.json_rows(Path(file)):
+        yield {column: row.get(column) for column in columns}

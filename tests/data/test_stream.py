@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
-from mmalign.data.stream import ItemStream
+from mmalign.data.stream import READ_SIZE, ItemStream
 from mmalign.errors import ConfigError, DataError
 
 pytest.importorskip("datasets")
@@ -92,3 +95,105 @@ def test_a_missing_column_or_file_is_named(tmp_path, frame):
     (tmp_path / "broken.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match="broken"):
         ItemStream(DataConfig(path=str(tmp_path), items="broken"), seed=0)
+
+
+def written(folder, raw, ending="csv"):
+    (folder / f"items.{ending}").write_text(raw)
+    return DataConfig(path=str(folder), text=("title",), interactions=None)
+
+
+@pytest.mark.parametrize(
+    ("ending", "raw"),
+    [
+        ("csv", "item_id,title,price\n007,Null,1\n008,NA,\n9,1984,2.5\n10,,x\n"),
+        ("csv", "item_id,title\n1,1984\n2,007\n3,\n"),
+        ("jsonl", '{"item_id": 1, "title": "a"}\n{"item_id": "x", "title": ["b", "c"]}\n'),
+        ("jsonl", '{"item_id": 1}\n\n{"item_id": 2, "title": "late"}\n'),
+    ],
+)
+def test_a_stream_reads_what_a_catalogue_reads(tmp_path, ending, raw):
+    if ending == "csv":
+        raw = "\n".join(
+            f"{line},{s}" for line, s in zip(raw.split(), ("split", *["train"] * 9), strict=False)
+        )
+    else:
+        raw = raw.replace("}", ', "split": "train"}')
+    config = written(tmp_path, raw, ending)
+    whole = Catalog.read(config)
+    found = next(ItemStream(config, seed=0).blocks(0))
+    streamed = dict(zip(found.item_ids, found.texts(), strict=True))
+    assert streamed == dict(zip(whole.item_ids, whole.texts(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("ending", "raw", "message"),
+    [
+        ("csv", "item_id,title\n1,a\n2,b,c,d\n3,x\n", r"cannot read.*line 3"),
+        ("csv", "item_id,title\n1,a\n,b\n", "1 rows without item_id.*row 1"),
+        ("csv", "item_id,title\n1,a\n2,b\n1,c\n", "1 repeated ids.*got '1'.*in row 2"),
+        ("csv", "item_id,title,split\n1,a,train\n2,b,Train\n", "unknown split in row 1"),
+        ("csv", "item_id,title\n", "empty"),
+        ("jsonl", '{"item_id": 1, "title": "a"}\n{"item_id": 2,\n', "line 2 .* is no JSON"),
+    ],
+)
+def test_broken_rows_are_told_before_work_starts(tmp_path, ending, raw, message):
+    with pytest.raises(DataError, match=message) as caught:
+        ItemStream(written(tmp_path, raw, ending), seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_order_of_an_epoch_is_not_that_of_another_seed(tmp_path, frame):
+    stream(tmp_path, frame)
+    config = DataConfig(path=str(tmp_path), text=("title",))
+    first, second = (
+        [i for block in ItemStream(config, seed=seed).blocks(epoch) for i in block.item_ids]
+        for seed, epoch in ((1, 0), (0, 1))
+    )
+    assert first != second
+
+
+def test_what_is_in_memory_has_a_bound(tmp_path, monkeypatch):
+    count = 8_000
+    pd.DataFrame({"item_id": range(count), "title": "t", "split": "train"}).to_parquet(
+        tmp_path / "items.parquet"
+    )
+    items = ItemStream(
+        DataConfig(path=str(tmp_path), text=("title",)), seed=0, block_size=32, buffer_size=100
+    )
+    parquet = sys.modules["datasets.packaged_modules.parquet.parquet"].Parquet
+    read, whole = [], parquet._cast_table
+    monkeypatch.setattr(
+        parquet, "_cast_table", lambda self, table: read.append(len(table)) or whole(self, table)
+    )
+    served = 0
+    for block in items.blocks(0):
+        served += block.num_items
+        assert sum(read) - served <= 2 * READ_SIZE + 100
+    assert served == count
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [120, 121])
+def test_processes_get_as_much_as_each_other_in_whole_batches(tmp_path, frame, processes, count):
+    frame["split"] = ["train"] * count + ["valid"] * (200 - count)
+    items = stream(tmp_path, frame)
+    shares = [list(items.blocks(1, p, processes, batch_size=7)) for p in range(processes)]
+    ids = [str(i) for blocks in shares for block in blocks for i in block.item_ids]
+    assert sorted(ids) == sorted(map(str, range(count)))
+    sizes = [[block.num_items for block in blocks] for blocks in shares]
+    assert max(map(sum, sizes)) - min(map(sum, sizes)) <= 1
+    assert all(size == 28 for part in sizes for size in part[:-1])
+
+
+def test_a_batch_larger_than_a_block_is_served(tmp_path, frame):
+    assert [b.num_items for b in stream(tmp_path, frame).blocks(0, batch_size=100)] == [100, 20]
+
+
+@pytest.mark.parametrize("name", ["", "items"])
+def test_a_saved_dataset_is_streamed(tmp_path, frame, name):
+    import datasets
+
+    datasets.Dataset.from_pandas(frame).save_to_disk(tmp_path / name)
+    config = DataConfig(path=str(tmp_path), text=("title",), image="picture")
+    found = list(ItemStream(config, seed=0, block_size=50).blocks(0))
+    assert [block.num_items for block in found] == [50, 50, 20]

@@ -15,6 +15,7 @@ __all__ = ["FieldText"]
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class FieldText:
             raise ConfigError(
                 "finetune.template names no column", got=template, fix="write '{title}'"
             )
+        if _BRACKET.search(_OPTIONAL.sub("", _FIELD.sub("", template or ""))):
+            raise ConfigError(
+                "finetune.template has a bracket without its partner, or one inside another",
+                got=template,
+                fix="write '{title}[ by {brand}]'",
+            )
         return cls({c: catalog.joined(c) for c in columns}, template, dropout, seed)
 
     def plain(self) -> list[str | None]:
@@ -70,7 +77,8 @@ class FieldText:
         """Text of an item in an epoch of training, by seed, epoch and item alone."""
         if not self.dropout:
             return self._fill(row, frozenset())
-        present = [name for name, cells in self.fields.items() if cells[row] is not None]
+        read = self.fields if self.template is None else set(_FIELD.findall(self.template))
+        present = [n for n, cells in self.fields.items() if n in read and cells[row] is not None]
         if len(present) < 2:
             return self._fill(row, frozenset())
         rng = np.random.default_rng([self.seed, epoch, row])

@@ -30,12 +30,7 @@ class ItemPairs:
     """
 
     def __init__(self, rows: IntArray, seed: int) -> None:
-        if len(rows) < 2:
-            raise DataError(
-                "contrast needs two items that have both sides of a pair",
-                got=len(rows),
-                fix="check the columns of data.text and data.image, and the split",
-            )
+        _check_count(len(rows))
         self.size = len(rows)
         self._rows, self._seed = rows, seed
 
@@ -52,9 +47,13 @@ class StreamedPairs:
 
     Args:
         stream: Of items.
+
+    Raises:
+        DataError: Fewer than two items are trained on.
     """
 
     def __init__(self, stream: ItemStream) -> None:
+        _check_count(stream.num_train)
         self.size = stream.num_train
 
     def draw(self, epoch: int, count: int) -> IntArray:
@@ -132,6 +131,15 @@ class CoInteractions:
         return either
 
 
+def _check_count(count: int) -> None:
+    if count < 2:
+        raise DataError(
+            "contrast needs two items that have both sides of a pair",
+            got=count,
+            fix="check the columns of data.text and data.image, and the split",
+        )
+
+
 def _likeness(taken: sp.csr_matrix, divisor: FloatArray, neighbours: int) -> sp.csr_matrix:
     """``[I, I]``: common users by ``divisor`` of the column; the largest of each row."""
     users = np.maximum(taken.getnnz(axis=1), 1)
@@ -140,17 +148,16 @@ def _likeness(taken: sp.csr_matrix, divisor: FloatArray, neighbours: int) -> sp.
     weighted = sp.csr_matrix(weighted, dtype=np.float32)
     blocks = []
     for start in range(0, by_item.shape[0], BLOCK_SIZE):
-        common = (by_item[start : start + BLOCK_SIZE] @ weighted).toarray()
-        own = np.arange(len(common))
-        common[own, own + start] = 0
-        blocks.append(_largest(common, neighbours))
+        common = sp.coo_matrix(by_item[start : start + BLOCK_SIZE] @ weighted)
+        blocks.append(_largest(common, start, neighbours))
     return sp.csr_matrix(sp.vstack(blocks))
 
 
-def _largest(block: FloatArray, k: int) -> sp.csr_matrix:
-    """Keep the k largest entries of each row, where they are positive."""
-    k = min(k, block.shape[1])
-    columns = np.argpartition(-block, k - 1, axis=1)[:, :k]
-    kept = np.zeros_like(block)
-    np.put_along_axis(kept, columns, np.take_along_axis(block, columns, axis=1), axis=1)
-    return sp.csr_matrix(kept)
+def _largest(block: sp.coo_matrix, start: int, k: int) -> sp.csr_matrix:
+    """Keep the k largest entries of each row but its own item; of equal ones, the lower column."""
+    other = block.row + start != block.col
+    rows, columns, values = block.row[other], block.col[other], block.data[other]
+    order = np.lexsort((columns, -values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    kept = np.arange(len(rows)) - np.searchsorted(rows, rows) < k
+    return sp.csr_matrix((values[kept], (rows[kept], columns[kept])), shape=block.shape)

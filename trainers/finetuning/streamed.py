@@ -52,7 +52,7 @@ class StreamedDataModule(LightningDataModule):
 
         def read(epoch: int) -> Iterator[Batch]:
             number = 0
-            for block in self._stream.blocks(epoch, process, processes):
+            for block in self._stream.blocks(epoch, process, processes, batch_size=size):
                 contents = Contents.of(block, self._config, seed=self._seed)
                 for start in range(0, block.num_items - size + 1, size):
                     rows = np.repeat(np.arange(start, start + size)[:, None], 2, axis=1)

@@ -72,7 +72,13 @@ def test_a_template_of_dropped_fields_falls_back():
 
 @pytest.mark.parametrize(
     ("template", "message"),
-    [("{titel}", "did you mean 'title'"), ("a thing", "names no column")],
+    [
+        ("{titel}", "did you mean 'title'"),
+        ("a thing", "names no column"),
+        ("{title}[ by {brand}", "a bracket without its partner"),
+        ("{title}{", "a bracket without its partner"),
+        ("[[{title}] by {brand}]", "or one inside another"),
+    ],
 )
 def test_a_wrong_template_is_refused(template, message):
     with pytest.raises(ConfigError, match=message):
@@ -82,3 +88,12 @@ def test_a_wrong_template_is_refused(template, message):
 def test_an_unknown_column_of_a_pair_is_refused():
     with pytest.raises(ConfigError, match="did you mean 'brand'"):
         FieldText.of(catalog(["tea"], ["leaf"]), None, 0.0, 0).column("brant")
+
+
+def test_columns_that_the_template_does_not_name_do_not_count():
+    items = pd.DataFrame({"item_id": range(2000), "a": "tea", "b": "leaf", "c": "more"})
+    shop = Catalog.from_pandas(items, None, config=DataConfig(text=("a", "b", "c")))
+    text = FieldText.of(shop, "[{a}][ {b}]", 0.5, 0)
+    found = [text.render(row, 0) for row in range(2000)]
+    shares = [found.count(text) / 2000 for text in ("tea leaf", "tea", "leaf")]
+    assert shares == pytest.approx([0.25, 0.375, 0.375], abs=0.04)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmalign.errors import DataError
-from mmalign.trainers.finetuning.pairs import CoInteractions, ItemPairs
+from mmalign.trainers.finetuning.pairs import CoInteractions, ItemPairs, StreamedPairs
 
 
 def co(rows, popularity=0.5, neighbours=10, seed=0):
@@ -104,3 +106,8 @@ def test_every_item_comes_once_before_any_comes_again():
 def test_fewer_than_two_items_are_refused(rows):
     with pytest.raises(DataError, match="contrast needs two items"):
         ItemPairs(np.asarray(rows, dtype=np.int64), seed=0)
+
+
+def test_a_stream_of_one_item_is_refused():
+    with pytest.raises(DataError, match=r"contrast needs two items.*got 1"):
+        StreamedPairs(SimpleNamespace(num_train=1))
