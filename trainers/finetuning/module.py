@@ -209,7 +209,9 @@ class FinetuneModule(LightningModule):
             **reports_of(self._objectives),
         }
         for name, value in found.items():
-            self.log(f"train/{name}", value, on_step=False, on_epoch=True, sync_dist=True)
+            self.log(
+                f"train/{name}", value, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
+            )
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Nothing per batch: rankings are measured over all items at once."""
