@@ -31,7 +31,6 @@ ROWS = {
         None,
     ),
     "full, batch 1,024 in chunks of 64": (EVERY, 1024, 64),
-    "full, batch 1,024 at once": (EVERY, 1024, None),
 }
 
 
