@@ -173,8 +173,7 @@ class FinetuneConfig:
         for name, weight in self.objectives.items():
             if name not in get_args(Objective):
                 raise ConfigError(
-                    "finetune has no such objective",
-                    got=name,
+                    f"unknown key 'finetune.objectives.{name}'",
                     fix=nearest(name, get_args(Objective)),
                 )
             if weight < 0:
