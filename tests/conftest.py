@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# Read by the hub's client when it is first imported: a test that reaches for the network fails at
-# once, the same way everywhere, and does not hang where there is none.
+# A test that reaches for the network fails at once, the same way everywhere, and does not hang where
+# there is none. The hub's client reads its variable when it is first imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("PIP_NO_INDEX", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -145,7 +145,7 @@ def empty_environment(wheel: Path) -> Iterator[Path]:
 
 def run(command: list[str], *, cwd: Path, timeout: int = 900) -> str:
     """Run to success in a folder away from the checkout, or fail with what was printed."""
-    hidden = {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME"}
+    hidden = {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME", "PIP_NO_INDEX"}
     ran = subprocess.run(
         command,
         cwd=cwd,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmalign.config import from_dict, load_yaml, merge, to_dict
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
-from mmalign.errors import ConfigError
+from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
 from mmalign.models import modalities_of
@@ -143,7 +143,8 @@ def load_encoders(
 
     Args:
         config: ``data``, ``encoders`` and the model's modalities are read. Several text columns
-            are encoded one by one, unless the model names other modalities.
+            are encoded one by one, unless the model names other modalities. A column that
+            ``encoders`` names, as in ``text.title``, has an encoder of its own.
         fingerprints: Modality to the fingerprint its encoder should have, see
             :func:`mmalign.encoders.load_encoder`.
     """
@@ -157,10 +158,12 @@ def load_encoders(
                 fix=f"set encoders.{modality}, such as "
                 + ("minilm" if modality == "text" else "efficientnet-lite0"),
             )
+    columns = [f"text.{column}" for column in config.data.text]
     for modality in config.encoders:
-        if modality not in named:
-            raise ConfigError(f"unknown modality 'encoders.{modality}'", fix="text or image")
-        if not named[modality]:
+        if modality not in (*named, *columns):
+            fix = nearest(modality, (*named, *columns))
+            raise ConfigError(f"unknown modality 'encoders.{modality}'", fix=fix)
+        if not named[modality.partition(".")[0]]:
             warnings.warn(
                 f"encoders.{modality} is named but data.{modality} is not: no {modality} is read",
                 stacklevel=2,
@@ -168,11 +171,11 @@ def load_encoders(
     found: dict[str, Encoder] = {}
     encoders: dict[str, Encoder] = {}
     for modality in _encoded_modalities(config):
-        kind = modality.partition(".")[0]
-        if kind not in found:
+        name = config.encoders.get(modality) or config.encoders[modality.partition(".")[0]]
+        if name not in found:
             wanted = (fingerprints or {}).get(modality)
-            found[kind] = load_encoder(config.encoders[kind], lazy=True, fingerprint=wanted)
-        encoders[modality] = found[kind]
+            found[name] = load_encoder(name, lazy=True, fingerprint=wanted)
+        encoders[modality] = found[name]
     return encoders
 
 

