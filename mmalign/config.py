@@ -16,6 +16,9 @@ from mmalign.errors import ConfigError, nearest
 
 __all__ = ["from_dict", "load_yaml", "merge", "parse_overrides", "to_dict"]
 
+FLAT = {"encoders"}
+"""Sections whose keys may hold dots, as ``text.title`` does."""
+
 T = TypeVar("T")
 
 
@@ -114,6 +117,8 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     Example:
         >>> parse_overrides(["--data.path", "shop", "--seed=3"])
         {'data': {'path': 'shop'}, 'seed': 3}
+        >>> parse_overrides(["--encoders.text.title", "mpnet"])
+        {'encoders': {'text.title': 'mpnet'}}
     """
     nested: dict[str, Any] = {}
     rest = list(arguments)
@@ -133,7 +138,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError):  # such as 2024-13-01, no date
             value = text
         section = nested
-        *parents, leaf = name.split(".")
+        *parents, leaf = name.split(".", 1 if name.partition(".")[0] in FLAT else -1)
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A test that reaches for the network fails at once, the same way everywhere, and does not hang where
-# there is none. The hub's client reads its variable when it is first imported.
+# A test that reaches for the network fails at once, the same way everywhere, and does not hang
+# where there is none. The hub's client reads its variable when it is first imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("PIP_NO_INDEX", "1")
 

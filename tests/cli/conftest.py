@@ -195,6 +195,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 @pytest.fixture
+def other_text_encoder(tmp_path: Path) -> Path:
+    """A folder with an encoder like the shop's that places texts elsewhere."""
+    save_text_encoder(tmp_path / "other", seed=1)
+    return tmp_path / "other"
+
+
+@pytest.fixture
 def shop(house: House, tmp_path: Path) -> Path:
     """A copy of the shop that a test may spoil."""
     return Path(shutil.copytree(house.shop, tmp_path / "shop"))

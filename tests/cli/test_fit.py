@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from mmalign.config import from_dict
+from mmalign.encoders import load_encoder
 from mmalign.errors import MissingDependencyError
 from mmalign.experiment import ExperimentConfig
 from mmalign.graph.propagation import LAYERS
@@ -86,6 +87,29 @@ def test_no_encoder_is_loaded_when_all_is_cached(mmalign, house, tmp_path, monke
     assert one.encoders == two.encoders
     for name, feature in one.features.items():
         assert (feature.values == two.features[name].values).all(), name
+
+
+def test_a_text_column_may_have_an_encoder_of_its_own(mmalign, house, other_text_encoder, tmp_path):
+    other = other_text_encoder
+    values = yaml.safe_load(house.everything.read_text())
+    values["data"] |= {"text": ["title", "genre"], "attributes": {}}
+    values["encoders"] |= {"text.title": str(other)}
+    config = tmp_path / "two.yaml"
+    config.write_text(yaml.safe_dump(values))
+    shown = mmalign("fit", "--config", config, "--output", tmp_path / "art")
+    assert shown.code == 0, shown.err
+    loaded = Recommender.from_pretrained(tmp_path / "art")
+    found = {path: load_encoder(path).fingerprint for path in (other, house.text_encoder)}
+    assert loaded.encoders["text.title"] == found[other] != found[house.text_encoder]
+    assert loaded.encoders["text.genre"] == found[house.text_encoder]
+    items = house.shop / "items.csv"
+    new = pd.read_csv(items).head(3).assign(item_id=["n1", "n2", "n3"])
+    new.to_csv(tmp_path / "new.csv", index=False)
+    added = ("add-items", tmp_path / "art", tmp_path / "new.csv", "--output", tmp_path / "more")
+    shown = mmalign(*added, "--encoders.text", house.text_encoder, "--encoders.text.title", other)
+    assert shown.code == 0, shown.err
+    more = Recommender.from_pretrained(tmp_path / "more").features["text.title"]
+    np.testing.assert_allclose(more.values[-3:], more.values[:3], rtol=1e-5)
 
 
 def test_a_model_that_cannot_be_loaded_is_known_before_another_encodes(
