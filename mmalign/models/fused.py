@@ -20,6 +20,7 @@ from mmalign.models.checks import check_positive, check_within
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
 from mmalign.models.neural.base import Triplets, part
 from mmalign.models.neural.freedom import Freedom, FreedomConfig, FreedomNetwork
+from mmalign.models.neural.graphs import taken_together
 
 __all__ = ["Fused", "FusedConfig"]
 
@@ -30,6 +31,8 @@ class FusedConfig(FreedomConfig):
 
     Attributes:
         networks: Trained side by side from different starts; their scores are added.
+        taken_together: Weight of links between items that the same users took, next to content's;
+            all of it where there is no content.
         network_weight: Of the networks' scores next to the closed form's, both in the unit of
             their deviation over a user's warm items.
         closed_form: EASE with the item graph.
@@ -41,15 +44,18 @@ class FusedConfig(FreedomConfig):
     embedding_dim: int = 128
     learning_rate: float = 3e-3
     batch_size: int = 4096
+    negatives: int = 4
     l2: float = 2e-2
     networks: int = 2
-    network_weight: float = 2.0
+    taken_together: float = 0.3
+    network_weight: float = 3.0
     closed_form: GraphEaseConfig = field(default_factory=GraphEaseConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(networks=self.networks)
         check_within("[0, inf)", network_weight=self.network_weight)
+        check_within("[0, 1]", taken_together=self.taken_together)
 
 
 class Fused(Freedom):
@@ -81,11 +87,13 @@ class Fused(Freedom):
             super().read_content(data)
 
     def link(self, data: TrainData) -> SparseOperator:
-        """Link warm items by content, ``[W, W]``; no links without any."""
-        if data.features or data.neighbours:
-            return super().link(data)
-        count = int(self.warm.sum())
-        return SparseOperator(sp.csr_matrix((count, count), dtype=np.float32))
+        """Link warm items by content and by who took them, ``[W, W]``."""
+        together = taken_together(data.matrix[:, self.warm], self.config.neighbours)
+        if not (data.features or data.neighbours):
+            return together
+        share = self.config.taken_together
+        mixed = (1 - share) * super().link(data).csr + share * together.csr
+        return SparseOperator(sp.csr_matrix(mixed, dtype=np.float32))
 
     def build(self, num_users: int, num_items: int) -> nn.ModuleList:
         """All networks, each with its own start."""

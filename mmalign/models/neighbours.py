@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.errors import ConfigError
-from mmalign.graph.knn import content_knn
+from mmalign.graph.knn import content_knn, interaction_knn
 from mmalign.interfaces import Feature, Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, C, Model, TrainData
 from mmalign.models.checks import check_positive, check_within
@@ -87,16 +87,8 @@ class ItemKNN(ItemItem[ItemKNNConfig]):
     def fit(self, data: TrainData) -> Self:
         """Keep each item's strongest co-interaction cosines."""
         self.warm = data.warm
-        binary = data.matrix.copy()
-        binary.data[:] = 1
-        together = (binary.T @ binary).tocsr()  # sorted, so equal cosines go to the lower row
-        norms = np.sqrt(np.asarray(binary.sum(axis=0)).ravel())
-        rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
-        together.data[rows == together.indices] = 0
-        together.data = together.data / (
-            norms[rows] * norms[together.indices] + self.config.shrinkage
-        )
-        self.weights = _strongest(together, self.config.neighbours).T.tocsr().astype(np.float32)
+        near = interaction_knn(data.matrix, self.config.neighbours, self.config.shrinkage)
+        self.weights = near.T.tocsr()
         return self
 
 
@@ -181,19 +173,3 @@ def normalised(graph: sp.csr_matrix) -> sp.csr_matrix:
     sums = np.asarray(graph.sum(axis=1), np.float64).ravel()
     scale = sp.diags_array(np.divide(1, np.sqrt(sums), out=np.zeros_like(sums), where=sums > 0))
     return sp.csr_matrix(scale @ graph @ scale, dtype=np.float32)
-
-
-def _strongest(matrix: sp.csr_matrix, k: int) -> sp.csr_matrix:
-    """Keep the ``k`` largest positive entries of each row."""
-    data, indices, indptr = [], [], [0]
-    for row in range(matrix.shape[0]):
-        start, stop = matrix.indptr[row], matrix.indptr[row + 1]
-        values, columns = matrix.data[start:stop], matrix.indices[start:stop]
-        order = np.argsort(-values, kind="stable")[:k]
-        order = order[values[order] > 0]
-        data.append(values[order])
-        indices.append(columns[order])
-        indptr.append(indptr[-1] + len(order))
-    return sp.csr_matrix(
-        (np.concatenate(data), np.concatenate(indices), indptr), shape=matrix.shape
-    )

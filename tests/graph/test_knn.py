@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.neighbors import NearestNeighbors
 
 from mmalign.errors import ConfigError, DataError
-from mmalign.graph.knn import combine_knn, content_knn
+from mmalign.graph.knn import combine_knn, content_knn, interaction_knn
 from mmalign.interfaces import BoolArray, Feature
 
 
@@ -196,3 +196,28 @@ def test_some_targets_get_the_rows_that_all_would(seed: int, k: int) -> None:
     whole = content_knn(feature, k, sources).toarray()
     some = content_knn(feature, k, sources, targets=targets).toarray()
     np.testing.assert_array_equal(some, np.where(targets[:, None], whole, 0))
+
+
+@settings(max_examples=50)
+@given(
+    taken=hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 8), st.integers(1, 7)),
+        elements=st.sampled_from([0.0, 1.0, 3.0]),
+    ),
+    k=st.integers(1, 4),
+    shrinkage=st.sampled_from([0.0, 10.0]),
+)
+def test_interaction_neighbours_equal_plain_loops(taken, k, shrinkage):
+    found = interaction_knn(sp.csr_matrix(taken), k, shrinkage).toarray()
+    users = [set(np.flatnonzero(column)) for column in taken.T]
+    for item, mine in enumerate(users):
+        near = {
+            other: len(mine & theirs) / (np.sqrt(len(mine) * len(theirs)) + shrinkage)
+            for other, theirs in enumerate(users)
+            if other != item and mine & theirs
+        }
+        expected = sorted(near.items(), key=lambda pair: (-round(pair[1], 9), pair[0]))[:k]
+        assert {j: found[item, j] for j in np.flatnonzero(found[item])} == pytest.approx(
+            dict(expected), rel=1e-6
+        )

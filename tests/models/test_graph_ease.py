@@ -13,6 +13,7 @@ from mmalign.models.calibration import standardise
 from mmalign.models.closed_form import Ease, EaseConfig
 from mmalign.models.fused import Fused, FusedConfig
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
+from mmalign.models.neural.graphs import taken_together
 
 PLAIN = {"user_power": 0.0, "graph_weight": 0.0, "smoothing": 0.0, "low_rank": 0.0}
 
@@ -91,7 +92,21 @@ def test_fused_scores_are_the_weighted_sum(taken: sp.csr_matrix, lists: sp.csr_m
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_fused_links_items_by_content_and_by_who_took_them(
+    taken: sp.csr_matrix, lists: sp.csr_matrix
+) -> None:
+    data = TrainData(taken, {}, {"text": lists})
+    by_share = {
+        share: Fused(FusedConfig(embedding_dim=4, taken_together=share)).fit(data).items_graph.csr
+        for share in (0.0, 0.25, 1.0)
+    }
+    assert abs(by_share[0.0] - by_share[1.0]).max() > 0.1
+    expected = 0.75 * by_share[0.0] + 0.25 * by_share[1.0]
+    np.testing.assert_allclose(by_share[0.25].toarray(), expected.toarray(), atol=1e-6)
+
+
 def test_fused_does_without_content(taken: sp.csr_matrix) -> None:
     model = Fused(FusedConfig(embedding_dim=4)).fit(TrainData(taken, {}))
-    assert model.items_graph.csr.nnz == 0
+    together = taken_together(taken[:, model.warm], model.config.neighbours).csr
+    assert (model.items_graph.csr != together).nnz == 0
     assert np.isfinite(model.score(taken, np.arange(9))).all()

@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+FEW = 8
+"""Negatives up to which gathering their vectors is faster than scoring all items."""
+
+
 @dataclass(frozen=True)
 class NeuralConfig:
     """What every neural baseline is told.
@@ -281,10 +285,11 @@ def pair_scores(users: Tensor, items: Tensor, batch: Triplets) -> tuple[Tensor, 
     Shapes:
         users: ``[U, D]``; items: ``[W, D]``; returns ``[B]`` and ``[B, N]``.
     """
-    if batch.negatives.shape[1] == 1:
+    if batch.negatives.shape[1] <= FEW:
         rows = users[batch.users]
         positive = (rows * items[batch.positives]).sum(dim=1)
-        return positive, (rows * items[batch.negatives[:, 0]]).sum(dim=1, keepdim=True)
+        each = [(rows * items[drawn]).sum(dim=1) for drawn in batch.negatives.unbind(dim=1)]
+        return positive, torch.stack(each, dim=1)
     # Many negatives: all scores of the batch's users cost less than gathering [B, N, D].
     present, row = torch.unique(batch.users, return_inverse=True)
     scores = (users[present] @ items.T).flatten()

@@ -9,11 +9,12 @@ import scipy.sparse as sp
 from torch import Tensor
 
 from mmalign.errors import DataError
-from mmalign.graph.knn import combine_knn, content_knn
+from mmalign.graph.knn import combine_knn, content_knn, interaction_knn
 from mmalign.graph.propagation import SparseOperator, keep_edges, symmetric_normalise
+from mmalign.interfaces import BoolArray
 from mmalign.models.base import TrainData
 
-__all__ = ["item_graphs", "mix", "propagate", "prune_edges"]
+__all__ = ["item_graphs", "mix", "propagate", "prune_edges", "taken_together"]
 
 
 def propagate(
@@ -64,17 +65,31 @@ def item_graphs(
             feature = data.features[name]
             listed = (feature.present & feature.values.any(axis=1))[warm]
             near = content_knn(feature.rows(warm), max(k - 1, 1))
-        near = sp.csr_matrix(near + sp.diags_array(listed.astype(np.float32)), dtype=np.float32)
-        near.eliminate_zeros()
-        near.data[:] = 1
-        degree = near.getnnz(axis=1).astype(np.float32)
-        graphs[name] = SparseOperator(symmetric_normalise(near, degree, degree))
+        graphs[name] = _with_themselves(near, listed)
     if not graphs:
         raise DataError(
             "there is no content to link items by",
             fix="name text, image or attributes in data, or use a model without content",
         )
     return graphs
+
+
+def taken_together(matrix: sp.csr_matrix, k: int) -> SparseOperator:
+    """The same graph by co-interaction: an item, and the ``k`` that most of its users took too.
+
+    Shapes:
+        matrix: ``[U, W]``; returns: ``[W, W]``.
+    """
+    return _with_themselves(interaction_knn(matrix, k), np.ones(matrix.shape[1], bool))
+
+
+def _with_themselves(near: sp.csr_matrix, listed: BoolArray) -> SparseOperator:
+    """Link listed items to themselves too, forget how near, normalise by degree."""
+    near = sp.csr_matrix(near + sp.diags_array(listed.astype(np.float32)), dtype=np.float32)
+    near.eliminate_zeros()
+    near.data[:] = 1
+    degree = near.getnnz(axis=1).astype(np.float32)
+    return SparseOperator(symmetric_normalise(near, degree, degree))
 
 
 def mix(graphs: Mapping[str, SparseOperator], image_weight: float) -> SparseOperator:

@@ -7,11 +7,11 @@ import torch
 
 from mmalign.errors import ConfigError
 from mmalign.models import TrainData
-from mmalign.models.neural.base import Triplets, pair_scores, squared_norm
+from mmalign.models.neural.base import FEW, Triplets, pair_scores, squared_norm
 from mmalign.models.neural.lightgcn import LightGCN, LightGCNConfig
 
 
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("count", [1, 5, FEW + 1])
 def test_pair_scores_are_inner_products_with_the_same_gradient(count):
     torch.manual_seed(0)
     users = torch.randn(4, 3, requires_grad=True)

@@ -11,7 +11,13 @@ from mmalign.errors import DataError
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Feature
 from mmalign.models.base import TrainData
-from mmalign.models.neural.graphs import item_graphs, mix, propagate, prune_edges
+from mmalign.models.neural.graphs import (
+    item_graphs,
+    mix,
+    propagate,
+    prune_edges,
+    taken_together,
+)
 
 
 def test_propagate_is_the_mean_over_rounds_of_the_normalised_graph(rng):
@@ -69,6 +75,15 @@ def test_given_neighbours_stand_in_for_the_search(data):
     assert graphs["text"].csr.toarray()[2].nonzero()[0].tolist() == [1, 2]
     without = SimpleNamespace(neighbours={"text": given}, features={}, warm=data.warm)
     assert list(item_graphs(without, k=2)) == ["text"]
+
+
+def test_items_are_linked_to_themselves_and_to_those_taken_together():
+    taken = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], np.float32)
+    graph = taken_together(sp.csr_matrix(taken), k=1).csr.toarray()
+    # 0 and 1 list each other, 2 lists 1; item 3 shares its user with nobody
+    expected = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])
+    degree = np.array([2, 2, 2, 1])
+    np.testing.assert_allclose(graph, expected / np.sqrt(np.outer(degree, degree)), rtol=1e-6)
 
 
 def test_no_content_is_refused(data):
