@@ -43,7 +43,10 @@ class Calibration:
         for name, scores in standard.items():
             factor = np.where(warm, 1.0, self.cold_scales.get(name, 1.0))
             weighted = scores * (self.weights.get(name, 1.0) * factor).astype(np.float32)
-            fused = weighted if fused is None else fused + weighted
+            if fused is None:
+                fused = weighted
+            else:
+                fused += weighted
         assert fused is not None
         if self.cold_shift:
             fused[:, ~warm] += np.float32(self.cold_shift)
@@ -61,7 +64,7 @@ def standardise(scores: FloatArray, warm: BoolArray) -> FloatArray:
         >>> standardise(np.array([[1.0, 3.0, 9.0]], np.float32), np.array([True, True, False]))
         array([[-1.,  1.,  7.]], dtype=float32)
     """
-    known = scores[:, warm]
+    known = scores if warm.all() else scores[:, warm]
     mean = known.mean(axis=1, keepdims=True)
     deviation = known.std(axis=1, keepdims=True)
     rounding = 1e-6 * np.abs(mean)  # the deviation that equal float32 numbers may seem to have

@@ -10,7 +10,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmalign.interfaces import FloatArray, IntArray
+from mmalign.interfaces import BoolArray, FloatArray, IntArray
 from mmalign.models.base import C, Model, TrainData
 from mmalign.models.calibration import standardise
 from mmalign.models.checks import check_positive, check_within
@@ -27,6 +27,7 @@ __all__ = [
     "RidgeConfig",
     "WarmWeights",
     "ease_weights",
+    "pick_warm",
 ]
 
 
@@ -64,15 +65,37 @@ class WarmWeights(Model[C]):
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """History times weights; a cold item scores zero."""
-        full = np.zeros((history.shape[0], len(self.warm)), np.float32)
-        full[:, self.warm] = history[:, self.warm] @ self.weights
-        return full[:, items]
+        return pick_warm(self.warm_scores(history), self.warm, items)
+
+    def warm_scores(self, history: sp.csr_matrix) -> FloatArray:
+        """History times weights, ``[B, W]``."""
+        scores: FloatArray = history[:, self.warm] @ self.weights
+        return scores
 
     def item_vectors(self) -> FloatArray:
         """``[I, W]``: the weights that point to each item, zero for cold ones."""
         vectors = np.zeros((len(self.warm), self.weights.shape[0]), np.float32)
         vectors[self.warm] = self.weights.T
         return vectors
+
+
+def pick_warm(scores: FloatArray, warm: BoolArray, items: IntArray) -> FloatArray:
+    """Scores of some items from those of the warm ones; a cold item scores zero.
+
+    Shapes:
+        scores: ``[B, W]``; warm: ``[I]``; items: ``[C]`` rows; returns: ``[B, C]``.
+
+    Example:
+        >>> warm = np.array([True, False, True])
+        >>> pick_warm(np.array([[5.0, 7.0]]), warm, np.array([2, 1]))
+        array([[7., 0.]])
+    """
+    columns = (np.cumsum(warm) - 1)[items]
+    if np.array_equal(columns, np.arange(scores.shape[1])) and warm[items].all():
+        return scores  # all of them in order: nothing to copy
+    picked = np.take(scores, columns, axis=1)
+    picked[:, ~warm[items]] = 0
+    return picked
 
 
 class Ease(WarmWeights[EaseConfig]):
@@ -200,6 +223,7 @@ def ease_weights(
         gram += prior
     gram[np.diag_indices_from(gram)] += l2
     inverse = scipy.linalg.inv(gram, overwrite_a=True, assume_a="pos")
-    weights: FloatArray = (-inverse / np.diag(inverse)).astype(np.float32)
+    # LAPACK leaves columns together; a product with sparse rows would copy all of it each time.
+    weights: FloatArray = np.ascontiguousarray(-inverse / np.diag(inverse), dtype=np.float32)
     np.fill_diagonal(weights, 0)
     return weights

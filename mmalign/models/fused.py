@@ -17,6 +17,7 @@ from mmalign.interfaces import Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, TrainData
 from mmalign.models.calibration import Calibration
 from mmalign.models.checks import check_positive, check_within
+from mmalign.models.closed_form import pick_warm
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
 from mmalign.models.neural.base import Triplets, part
 from mmalign.models.neural.freedom import Freedom, FreedomConfig, FreedomNetwork
@@ -123,15 +124,13 @@ class Fused(Freedom):
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
         """The weighted sum of network and closed form, standardised per user."""
-        everything = np.arange(len(self.warm))
         parts = {
-            "network": super().score(history, everything),
-            "closed_form": self.closed_form.score(history, everything),
+            "network": self.user_vectors(history) @ self.vectors[self.warm].T,
+            "closed_form": self.closed_form.warm_scores(history),
         }
         weights = Calibration({"network": self.config.network_weight, "closed_form": 1.0})
-        fused = weights.apply(parts, self.warm)
-        fused[:, ~self.warm] = 0
-        return fused[:, items]
+        fused = weights.apply(parts, np.ones(len(parts["network"].T), dtype=bool))
+        return pick_warm(fused, self.warm, items)
 
     def arrays(self) -> Arrays:
         """The network's vectors beside the closed form's weights."""
