@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,8 +23,14 @@ from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
 from mmalign.models.neural.base import Triplets, part
 from mmalign.models.neural.freedom import Freedom, FreedomConfig, FreedomNetwork
 from mmalign.models.neural.graphs import taken_together
+from mmalign.objectives import ranking
 
 __all__ = ["Fused", "FusedConfig"]
+
+
+Loss = Literal["bpr", "softmax"]
+SHARED = 1024
+"""Items of a batch that all its interactions are set against in the softmax."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class FusedConfig(FreedomConfig):
     """FREEDOM's settings, and those of the closed form beside it.
 
     Attributes:
-        networks: Trained side by side from different starts; their scores are added.
+        losses: Of the networks that are trained side by side from different starts: pairs of items
+            (``bpr``) or a softmax over the batch's items (``softmax``). Their scores are added.
+        temperature: Of the softmax's cosines.
         taken_together: Weight of links between items that the same users took, next to content's;
             all of it where there is no content.
         network_weight: Of the networks' scores next to the closed form's, both in the unit of
@@ -45,16 +54,16 @@ class FusedConfig(FreedomConfig):
     embedding_dim: int = 128
     learning_rate: float = 3e-3
     batch_size: int = 4096
-    negatives: int = 4
     l2: float = 2e-2
-    networks: int = 2
+    losses: tuple[Loss, ...] = ("bpr", "bpr", "softmax")
+    temperature: float = 0.2
     taken_together: float = 0.3
-    network_weight: float = 3.0
+    network_weight: float = 2.7
     closed_form: GraphEaseConfig = field(default_factory=GraphEaseConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(networks=self.networks)
+        check_positive(losses=len(self.losses), temperature=self.temperature)
         check_within("[0, inf)", network_weight=self.network_weight)
         check_within("[0, 1]", taken_together=self.taken_together)
 
@@ -62,9 +71,9 @@ class FusedConfig(FreedomConfig):
 class Fused(Freedom):
     """FREEDOM networks and EASE with an item graph: what is learned and what is solved.
 
-    They err differently, above all where interactions are few: two networks differ by their start
-    and by which edges are left out, and network and closed form by much more. Standardised scores
-    are added. Validation measures the sum, so the networks stop where they help most.
+    They err differently, above all where interactions are few: networks differ by their start, by
+    which edges are left out and by their loss, and from the closed form by much more. Standardised
+    scores are added. Validation measures the sum, so the networks stop where they help most.
     """
 
     config: FusedConfig
@@ -98,8 +107,7 @@ class Fused(Freedom):
 
     def build(self, num_users: int, num_items: int) -> nn.ModuleList:
         """All networks, each with its own start."""
-        count = self.config.networks
-        return nn.ModuleList([self.new_network(num_users, num_items) for _ in range(count)])
+        return nn.ModuleList([self.new_network(num_users, num_items) for _ in self.config.losses])
 
     def begin_epoch(self, rng: np.random.Generator) -> None:
         """Thin the interactions for each network."""
@@ -107,16 +115,41 @@ class Fused(Freedom):
 
     def loss(self, batch: Triplets) -> dict[str, Tensor]:
         """Terms of all networks, added up."""
-        every = [
-            self.loss_of(network, graph, batch)
-            for network, graph in zip(self.members(), self.graphs, strict=True)
-        ]
-        return {name: torch.stack([terms[name] for terms in every]).sum() for name in every[0]}
+        total: dict[str, Tensor] = {}
+        for loss, network, graph in zip(
+            self.config.losses, self.members(), self.graphs, strict=True
+        ):
+            rank = self._softmax if loss == "softmax" else None
+            for name, term in self.loss_of(network, graph, batch, rank).items():
+                total[name] = total[name] + term if name in total else term
+        return total
+
+    def _softmax(self, users: Tensor, items: Tensor, batch: Triplets) -> dict[str, Tensor]:
+        """Set each positive against the same sample of items, by cosine."""
+        rows, places = F.normalize(users[batch.users], dim=1), F.normalize(items, dim=1)
+        shared = batch.negatives.flatten()[:SHARED]
+        positive = (rows * places[batch.positives]).sum(dim=1)
+        term = ranking.sampled_softmax(
+            positive / self.config.temperature,
+            rows @ places[shared].T / self.config.temperature,
+            negative_is_positive=shared == batch.positives[:, None],
+        )
+        return {"softmax": term}
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        """Vectors of all networks side by side: inner products are the sum of theirs."""
-        users, items = zip(*(self.embed_by(n, self.graph) for n in self.members()), strict=True)
-        return torch.cat(users, dim=1), torch.cat(items, dim=1)
+        """Vectors of all networks side by side: inner products are the sum of theirs.
+
+        A user's vectors are scaled such that the scores of each network deviate by one over items.
+        """
+        sides = []
+        for loss, network in zip(self.config.losses, self.members(), strict=True):
+            users, items = self.embed_by(network, self.graph)
+            if loss == "softmax":
+                items = F.normalize(items, dim=1)
+            centred = items - items.mean(dim=0)
+            variance = (users @ (centred.T @ centred / len(items)) * users).sum(dim=1, keepdim=True)
+            sides.append((users / variance.clamp_min(1e-12).sqrt(), items))
+        return torch.cat([u for u, _ in sides], dim=1), torch.cat([i for _, i in sides], dim=1)
 
     def members(self) -> list[FreedomNetwork]:
         """The networks one by one."""

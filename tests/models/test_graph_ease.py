@@ -13,6 +13,7 @@ from mmalign.models.calibration import standardise
 from mmalign.models.closed_form import Ease, EaseConfig
 from mmalign.models.fused import Fused, FusedConfig
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
+from mmalign.models.neural.base import Triplets
 from mmalign.models.neural.graphs import taken_together
 
 PLAIN = {"user_power": 0.0, "graph_weight": 0.0, "smoothing": 0.0, "low_rank": 0.0}
@@ -103,6 +104,35 @@ def test_fused_links_items_by_content_and_by_who_took_them(
     assert abs(by_share[0.0] - by_share[1.0]).max() > 0.1
     expected = 0.75 * by_share[0.0] + 0.25 * by_share[1.0]
     np.testing.assert_allclose(by_share[0.25].toarray(), expected.toarray(), atol=1e-6)
+
+
+def test_networks_count_alike(taken: sp.csr_matrix, lists: sp.csr_matrix) -> None:
+    torch.manual_seed(0)
+    model = Fused(FusedConfig(embedding_dim=4)).fit(TrainData(taken, {}, {"text": lists}))
+    users, items = (side.detach().numpy() for side in model.embed())
+    for part in np.split(np.arange(12), 3):
+        scores = users[:, part] @ items[:, part].T
+        np.testing.assert_allclose(scores.std(axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(items[:, 8:], axis=1), 1, rtol=1e-5)  # cosines
+
+
+def test_the_softmax_sets_each_positive_against_the_same_items(taken: sp.csr_matrix) -> None:
+    torch.manual_seed(0)
+    config = FusedConfig(embedding_dim=4, losses=("softmax",), temperature=0.5, l2=0.0)
+    model = Fused(config).fit(TrainData(taken, {}))
+    model.begin_epoch(np.random.default_rng(0))
+    batch = Triplets(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([[2], [5]]))
+    users, items = model.embed_by(model.members()[0], model.graphs[0])
+    expected = []
+    for user, positive, others in ((0, 2, [5]), (1, 3, [2, 5])):  # 2 is the first's own positive
+        cosines = [
+            torch.cosine_similarity(users[user], items[item], dim=0) / 0.5
+            for item in (positive, *others)
+        ]
+        expected.append(torch.logsumexp(torch.stack(cosines), 0) - cosines[0])
+    found = model.loss(batch)
+    assert set(found) == {"softmax"}
+    torch.testing.assert_close(found["softmax"], torch.stack(expected).mean())
 
 
 def test_fused_does_without_content(taken: sp.csr_matrix) -> None:

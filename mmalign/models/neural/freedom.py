@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,11 @@ class FreedomNetwork(nn.Module):
         self.ids, self.projections = ids, projections
 
 
+def bpr(users: Tensor, items: Tensor, batch: Triplets) -> dict[str, Tensor]:
+    """Rank each positive above its negatives."""
+    return {"bpr": ranking.bpr(*pair_scores(users, items, batch))}
+
+
 class Freedom(ContentNeuralModel[FreedomConfig]):
     """Zhou and Shen, 2023, "A tale of two graphs", arXiv:2211.06924.
 
@@ -118,11 +124,15 @@ class Freedom(ContentNeuralModel[FreedomConfig]):
         return SparseOperator(prune_edges(self.graph.csr, 1 - self.config.pruned, rng))
 
     def loss_of(
-        self, network: FreedomNetwork, thinned: SparseOperator, batch: Triplets
+        self,
+        network: FreedomNetwork,
+        thinned: SparseOperator,
+        batch: Triplets,
+        rank: Callable[[Tensor, Tensor, Triplets], dict[str, Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """Terms of the loss of one network."""
+        """Terms of the loss of one network; ``rank`` may give another ranking term than BPR."""
         users, items = self.embed_by(network, thinned)
-        losses = {"bpr": ranking.bpr(*pair_scores(users, items, batch))}
+        losses = (rank or bpr)(users, items, batch)
         if self.config.l2:
             drawn = network.ids.users[batch.users], network.ids.items[batch.positives]
             losses["l2"] = self.config.l2 * squared_norm(*drawn)
