@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import argparse
 import resource
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mmalign.benchmark.environment import provenance
 from mmalign.cli.fit import fit_recommender
@@ -52,33 +56,48 @@ def main() -> None:
     ]
     for model in options.models:
         is_trained = model in ("fused", "lightgcn", "freedom")
-        for seed in options.seeds if is_trained else [0]:
-            config = from_dict(
-                ExperimentConfig, merge(base, {"model": {"name": model}, "seed": seed})
-            )
-            run = f".mmalign/runs/{options.name}-{model}-{seed}"
-            recommender, result, catalog = fit_recommender(config, run, progress=True)
-            scorer, seen = recommender.for_catalog(catalog), config.evaluation.exclude_seen
-            found = evaluate(
-                scorer, catalog, "test", ks=(10, 20), exclude_seen=seen, slices=("warm",)
-            ).metrics["warm"]
-            valid = recommender.measured["valid, warm"]["recall@20"]
-            cells = [f"{found[m]:.4f}" for m in METRICS]
-            seconds = sum(result.seconds.values())
-            name = f"{model}, seed {seed}" if is_trained else model
-            rows.append(f"| {name} | {valid:.4f} | {' | '.join(cells)} | {seconds:.0f} |")
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            head = (
-                f"# Amazon {options.name}: published split, test\n\n"
-                f"`python results/amazon.py {options.name} DATA{chosen}`, {origin}; peak memory of "
-                f"the whole run {peak:.1f} GB.\nAll items ranked, train items left out. Seconds "
-                "are those of fitting, on a shared machine.\n\n"
-            )
-            titles = ["model", "valid R@20", "R@10", "R@20", "N@10", "N@20", "fit s"]
-            table = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}", *rows]
-            path = HERE / f"amazon_{options.name}.md"
-            path.write_text(head + "\n".join(table) + "\n", encoding="utf-8")
-            print(rows[-1], flush=True)
+        seeds = options.seeds if is_trained else [0]
+        found = []
+        for seed in seeds:
+            found.append(measure(base, options.name, model, seed))
+            rows.append(line(f"{model}, seed {seed}" if is_trained else model, found[-1]))
+            write(options.name, chosen, origin, rows)
+        if len(seeds) > 1:
+            rows.append(line(f"**{model}, mean**", np.mean(found, axis=0)))
+            write(options.name, chosen, origin, rows)
+
+
+def measure(base: dict[str, Any], name: str, model: str, seed: int) -> list[float]:
+    """Fit one model: valid's Recall@20, the metrics on test, and seconds of fitting."""
+    config = from_dict(ExperimentConfig, merge(base, {"model": {"name": model}, "seed": seed}))
+    run = f".mmalign/runs/{name}-{model}-{seed}"
+    recommender, result, catalog = fit_recommender(config, run, progress=True)
+    scorer, seen = recommender.for_catalog(catalog), config.evaluation.exclude_seen
+    test = evaluate(scorer, catalog, "test", ks=(10, 20), exclude_seen=seen, slices=("warm",))
+    valid = recommender.measured["valid, warm"]["recall@20"]
+    return [valid, *(test.metrics["warm"][m] for m in METRICS), sum(result.seconds.values())]
+
+
+def line(name: str, found: Sequence[float]) -> str:
+    """One row of the table."""
+    *values, seconds = found
+    return f"| {name} | {' | '.join(f'{x:.4f}' for x in values)} | {seconds:.0f} |"
+
+
+def write(name: str, chosen: str, origin: str, rows: list[str]) -> None:
+    """Write the table as far as it is."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    head = (
+        f"# Amazon {name}: published split, test\n\n"
+        f"`python results/amazon.py {name} DATA{chosen}`, {origin}; peak memory of "
+        f"the whole run {peak:.1f} GB.\nAll items ranked, train items left out. Seconds "
+        "are those of fitting, on a shared machine.\n\n"
+    )
+    titles = ["model", "valid R@20", "R@10", "R@20", "N@10", "N@20", "fit s"]
+    table = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}", *rows]
+    path = HERE / f"amazon_{name}.md"
+    path.write_text(head + "\n".join(table) + "\n", encoding="utf-8")
+    print(rows[-1], flush=True)
 
 
 if __name__ == "__main__":
