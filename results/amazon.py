@@ -22,7 +22,7 @@ from mmalign.evaluation.protocol import evaluate
 from mmalign.experiment import ExperimentConfig
 
 HERE = Path(__file__).parent
-MODELS = ("popularity", "item_knn", "ease", "graph_ease", "fused", "lightgcn", "freedom")
+MODELS = ("popularity", "item_knn", "ease", "graph_ease", "lightgcn", "freedom", "fused")
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 PUBLISHED = {
     "baby": {
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(PUBLISHED))
     parser.add_argument("data", help="folder of the set")
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the trained models")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the last model")
     options = parser.parse_args()
     origin = provenance()
     base = merge(load_yaml(f"configs/amazon_{options.name}.yaml"), {"data": {"path": options.data}})
@@ -56,7 +56,7 @@ def main() -> None:
     ]
     for model in options.models:
         is_trained = model in ("fused", "lightgcn", "freedom")
-        seeds = options.seeds if is_trained else [0]
+        seeds = options.seeds if model == options.models[-1] else options.seeds[:1]
         found = []
         for seed in seeds:
             found.append(measure(base, options.name, model, seed))
