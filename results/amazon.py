@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(PUBLISHED))
     parser.add_argument("data", help="folder of the set")
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the last model")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], help="of the last model, if trained"
+    )
     options = parser.parse_args()
     origin = provenance()
     base = merge(load_yaml(f"configs/amazon_{options.name}.yaml"), {"data": {"path": options.data}})
@@ -56,7 +58,8 @@ def main() -> None:
     ]
     for model in options.models:
         is_trained = model in ("fused", "lightgcn", "freedom")
-        seeds = options.seeds if model == options.models[-1] else options.seeds[:1]
+        many = is_trained and model == options.models[-1]
+        seeds = options.seeds if many else options.seeds[:1]
         found = []
         for seed in seeds:
             found.append(measure(base, options.name, model, seed))

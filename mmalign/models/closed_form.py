@@ -69,8 +69,7 @@ class WarmWeights(Model[C]):
 
     def warm_scores(self, history: sp.csr_matrix) -> FloatArray:
         """History times weights, ``[B, W]``."""
-        scores: FloatArray = history[:, self.warm] @ self.weights
-        return scores
+        return np.asarray(history[:, self.warm] @ self.weights, np.float32)
 
     def item_vectors(self) -> FloatArray:
         """``[I, W]``: the weights that point to each item, zero for cold ones."""

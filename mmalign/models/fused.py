@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmalign.errors import ConfigError
+from mmalign.graph.knn import combine_knn
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, TrainData
@@ -21,7 +23,7 @@ from mmalign.models.checks import check_positive, check_within
 from mmalign.models.closed_form import pick_warm
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
 from mmalign.models.neural.base import Triplets, part
-from mmalign.models.neural.freedom import Freedom, FreedomConfig, FreedomNetwork
+from mmalign.models.neural.freedom import Freedom, FreedomConfig, FreedomNetwork, bpr
 from mmalign.models.neural.graphs import taken_together
 from mmalign.objectives import ranking
 
@@ -41,14 +43,14 @@ class FusedConfig(FreedomConfig):
         losses: Of the networks that are trained side by side from different starts: pairs of items
             (``bpr``) or a softmax over the batch's items (``softmax``). Their scores are added.
         temperature: Of the softmax's cosines.
-        taken_together: Weight of links between items that the same users took, next to content's;
-            all of it where there is no content.
+        taken_together: Weight of links between items that the same users took, as many as
+            ``neighbours`` and an item itself, next to content's; all of it where there is none.
         network_weight: Of the networks' scores next to the closed form's, both in the unit of
             their deviation over a user's warm items.
         closed_form: EASE with the item graph.
 
     Raises:
-        ConfigError: A number is out of its range.
+        ConfigError: A number is out of its range, or a loss is unknown.
     """
 
     embedding_dim: int = 128
@@ -63,7 +65,13 @@ class FusedConfig(FreedomConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(losses=len(self.losses), temperature=self.temperature)
+        if not self.losses or not set(self.losses) <= {"bpr", "softmax"}:
+            raise ConfigError(
+                "losses must name bpr or softmax, one or several",
+                got=self.losses,
+                fix="write [bpr, bpr, softmax]",
+            )
+        check_positive(temperature=self.temperature)
         check_within("[0, inf)", network_weight=self.network_weight)
         check_within("[0, 1]", taken_together=self.taken_together)
 
@@ -102,8 +110,8 @@ class Fused(Freedom):
         if not (data.features or data.neighbours):
             return together
         share = self.config.taken_together
-        mixed = (1 - share) * super().link(data).csr + share * together.csr
-        return SparseOperator(sp.csr_matrix(mixed, dtype=np.float32))
+        graphs = {"content": super().link(data).csr, "together": together.csr}
+        return SparseOperator(combine_knn(graphs, {"content": 1 - share, "together": share}))
 
     def build(self, num_users: int, num_items: int) -> nn.ModuleList:
         """All networks, each with its own start."""
@@ -119,7 +127,7 @@ class Fused(Freedom):
         for loss, network, graph in zip(
             self.config.losses, self.members(), self.graphs, strict=True
         ):
-            rank = self._softmax if loss == "softmax" else None
+            rank = self._softmax if loss == "softmax" else bpr
             for name, term in self.loss_of(network, graph, batch, rank).items():
                 total[name] = total[name] + term if name in total else term
         return total
@@ -139,7 +147,8 @@ class Fused(Freedom):
     def embed(self) -> tuple[Tensor, Tensor]:
         """Vectors of all networks side by side: inner products are the sum of theirs.
 
-        A user's vectors are scaled such that the scores of each network deviate by one over items.
+        A user's vectors are scaled such that the scores of each network deviate by one over items;
+        the items' are as each network has them.
         """
         sides = []
         for loss, network in zip(self.config.losses, self.members(), strict=True):
@@ -148,7 +157,8 @@ class Fused(Freedom):
                 items = F.normalize(items, dim=1)
             centred = items - items.mean(dim=0)
             variance = (users @ (centred.T @ centred / len(items)) * users).sum(dim=1, keepdim=True)
-            sides.append((users / variance.clamp_min(1e-12).sqrt(), items))
+            deviation = variance.clamp_min(0).sqrt()
+            sides.append((users / torch.where(deviation > 1e-6, deviation, 1.0), items))
         return torch.cat([u for u, _ in sides], dim=1), torch.cat([i for _, i in sides], dim=1)
 
     def members(self) -> list[FreedomNetwork]:

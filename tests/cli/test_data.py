@@ -112,3 +112,5 @@ def test_an_encoder_without_anything_to_encode_is_noted(mmalign, house):
     assert shown.code == 0
     assert "warning: encoders.text is named but data.text is not: no text is read" in shown.err
     assert "warning" not in mmalign("encode", "--config", house.everything).err
+    shown = mmalign("encode", "--config", house.everything, "--encoders.text.title", "mpnet")
+    assert "encoders.text.title is named but kernel_ridge does not read that column" in shown.err

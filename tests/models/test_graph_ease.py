@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -14,7 +16,7 @@ from mmalign.models.closed_form import Ease, EaseConfig
 from mmalign.models.fused import Fused, FusedConfig
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
 from mmalign.models.neural.base import Triplets
-from mmalign.models.neural.graphs import taken_together
+from mmalign.models.neural.graphs import item_graphs, mix, taken_together
 
 PLAIN = {"user_power": 0.0, "graph_weight": 0.0, "smoothing": 0.0, "low_rank": 0.0}
 
@@ -101,7 +103,12 @@ def test_fused_links_items_by_content_and_by_who_took_them(
         share: Fused(FusedConfig(embedding_dim=4, taken_together=share)).fit(data).items_graph.csr
         for share in (0.0, 0.25, 1.0)
     }
-    assert abs(by_share[0.0] - by_share[1.0]).max() > 0.1
+    warm = data.warm
+    content = mix(item_graphs(data, 10), 0.1).csr
+    np.testing.assert_allclose(by_share[0.0].toarray(), content.toarray(), atol=1e-6)
+    together = taken_together(taken[:, warm], 10).csr
+    np.testing.assert_allclose(by_share[1.0].toarray(), together.toarray(), atol=1e-6)
+    assert abs(content - together).max() > 0.1
     expected = 0.75 * by_share[0.0] + 0.25 * by_share[1.0]
     np.testing.assert_allclose(by_share[0.25].toarray(), expected.toarray(), atol=1e-6)
 
@@ -133,6 +140,12 @@ def test_the_softmax_sets_each_positive_against_the_same_items(taken: sp.csr_mat
     found = model.loss(batch)
     assert set(found) == {"softmax"}
     torch.testing.assert_close(found["softmax"], torch.stack(expected).mean())
+
+
+@pytest.mark.parametrize("losses", [(), ("hinge",), "bpr"])
+def test_losses_are_known(losses: Any) -> None:
+    with pytest.raises(ConfigError, match="losses must name"):
+        FusedConfig(losses=losses)
 
 
 def test_fused_does_without_content(taken: sp.csr_matrix) -> None:

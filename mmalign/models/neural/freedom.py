@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from mmalign.models.neural.content import Projections
 from mmalign.models.neural.graphs import item_graphs, mix, propagate, prune_edges
 from mmalign.objectives import ranking
 
-__all__ = ["Freedom", "FreedomConfig", "FreedomNetwork"]
+__all__ = ["Freedom", "FreedomConfig", "FreedomNetwork", "bpr"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class FreedomNetwork(nn.Module):
     def __init__(self, ids: Embeddings, projections: Projections) -> None:
         super().__init__()
         self.ids, self.projections = ids, projections
+
+
+Rank: TypeAlias = Callable[[Tensor, Tensor, Triplets], dict[str, Tensor]]
+"""Users ``[U, D]``, items ``[W, D]`` and a batch to named terms of a loss."""
 
 
 def bpr(users: Tensor, items: Tensor, batch: Triplets) -> dict[str, Tensor]:
@@ -128,11 +133,11 @@ class Freedom(ContentNeuralModel[FreedomConfig]):
         network: FreedomNetwork,
         thinned: SparseOperator,
         batch: Triplets,
-        rank: Callable[[Tensor, Tensor, Triplets], dict[str, Tensor]] | None = None,
+        rank: Rank = bpr,
     ) -> dict[str, Tensor]:
-        """Terms of the loss of one network; ``rank`` may give another ranking term than BPR."""
+        """Terms of the loss of one network, the first by how items are ranked."""
         users, items = self.embed_by(network, thinned)
-        losses = (rank or bpr)(users, items, batch)
+        losses = rank(users, items, batch)
         if self.config.l2:
             drawn = network.ids.users[batch.users], network.ids.items[batch.positives]
             losses["l2"] = self.config.l2 * squared_norm(*drawn)

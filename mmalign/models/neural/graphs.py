@@ -75,7 +75,7 @@ def item_graphs(
 
 
 def taken_together(matrix: sp.csr_matrix, k: int) -> SparseOperator:
-    """The same graph by co-interaction: an item, and the ``k`` that most of its users took too.
+    """Link each item to itself and to the ``k`` that most of its users took too, normalised alike.
 
     Shapes:
         matrix: ``[U, W]``; returns: ``[W, W]``.
