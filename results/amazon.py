@@ -17,7 +17,7 @@ import numpy as np
 
 from mmalign.benchmark.environment import provenance
 from mmalign.cli.fit import fit_recommender
-from mmalign.config import from_dict, load_yaml, merge
+from mmalign.config import from_dict, load_yaml, merge, parse_overrides
 from mmalign.evaluation.protocol import evaluate
 from mmalign.experiment import ExperimentConfig
 
@@ -48,10 +48,13 @@ def main() -> None:
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0], help="of the last model, if trained"
     )
+    parser.add_argument("--options", nargs="*", default=[], help="of the config, as a.b=c")
     options = parser.parse_args()
     origin = provenance()
     base = merge(load_yaml(f"configs/amazon_{options.name}.yaml"), {"data": {"path": options.data}})
+    base = merge(base, parse_overrides([f"--{option}" for option in options.options]))
     chosen = f" --models {' '.join(options.models)} --seeds {' '.join(map(str, options.seeds))}"
+    chosen += f" --options {' '.join(options.options)}" if options.options else ""
     rows = [
         f"| {name} | | {' | '.join(f'{x:.4f}' for x in values)} | |"
         for name, values in PUBLISHED[options.name].items()
