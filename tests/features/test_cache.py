@@ -293,3 +293,15 @@ def test_what_two_lookups_miss_is_encoded_once(tmp_path, hash_encoder):
     one, two = shelf.look_up(["tea", "cake"]), shelf.look_up(["cake", "cup"])
     assert (shelf.fill(one).encoded, shelf.fill(two).encoded) == (2, 1)
     assert sorted(encoder.encoded) == ["cake", "cup", "tea"]
+
+
+def test_a_temporary_that_vanishes_while_it_is_looked_at_is_another_runs(
+    hash_encoder, tmp_path, monkeypatch
+):
+    found = Path.glob
+
+    def glob(self, pattern):
+        return iter([self / "gone.tmp"]) if pattern == "*.tmp" else found(self, pattern)
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert FeatureCache(tmp_path).encode(hash_encoder(), ["a"]).encoded == 1
