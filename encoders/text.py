@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TextEncoder", "TextTower", "TransformersText", "load_text_tower", "readable_texts"]
 
+PART = 64
+"""Texts that a CPU runs at a time."""
+
 
 class TextTower(Protocol):
     """A text model with its own tokenizer."""
@@ -201,8 +204,22 @@ class TransformersText(torch.nn.Module):
         return dict(self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt"))
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Run, and pool over what is not padding: ``[B, T]`` tensors to ``[B, D]``."""
-        return self._pool(self._model(**inputs), inputs["attention_mask"])
+        """Run, and pool over what is not padding: ``[B, T]`` tensors to ``[B, D]``.
+
+        A CPU takes parts of like length one after the other, since it pays for padding.
+        """
+        mask = inputs["attention_mask"]
+        if mask.device.type != "cpu" or len(mask) <= PART:
+            return self._pool(self._model(**inputs), mask)
+        lengths = mask.sum(dim=1)
+        order = torch.argsort(lengths)
+        parts = []
+        for rows in torch.split(order, PART):
+            padded_right = bool((mask[rows, 0] == 1).all())
+            width = int(lengths[rows].max()) if padded_right else mask.shape[1]
+            part = {name: values[rows, :width] for name, values in inputs.items()}
+            parts.append(self._pool(self._model(**part), part["attention_mask"]))
+        return torch.cat(parts)[torch.argsort(order)]
 
     def embed(self, tokens: list[list[int]]) -> torch.Tensor:
         """Run one batch without gradients."""

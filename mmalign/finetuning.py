@@ -25,11 +25,14 @@ class TowerConfig:
         rank: Of LoRA's matrices (Hu et al. 2021, arXiv:2106.09685).
         alpha: Of LoRA: its product is scaled by ``alpha / rank``.
         dropout: Of LoRA's input.
-        targets: Names of the modules that LoRA adapts; empty means the library's usual ones.
+        targets: Modules that LoRA adapts, by the end of their names; the name of a block stands for
+            the linear maps in it. Empty means the library's usual ones.
         dim: Width of the projection put on the tower; None puts none on. The towers of an open_clip
             model have their own.
         hidden: Width of the projection's hidden layer; 0 makes it linear.
         checkpointing: Whether activations are computed twice rather than kept.
+        views: Altered views of each picture that training draws from, passed once through what is
+            frozen of the tower; 0 alters a picture anew each time and passes it through all.
         learning_rate: Of what is trained below the projection.
         preprocess: Overrides of the preset's, for pictures.
         max_length: Tokens kept of a text; by default the preset's.
@@ -47,6 +50,7 @@ class TowerConfig:
     dim: int | None = 256
     hidden: int = 0
     checkpointing: bool = False
+    views: int = 0
     learning_rate: float = 1e-4
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     max_length: int | None = None
@@ -63,10 +67,10 @@ class TowerConfig:
                     got=getattr(self, name),
                     fix="leave it out for the default",
                 )
-        if not 0 <= self.dropout < 1 or self.hidden < 0:
+        if not 0 <= self.dropout < 1 or self.hidden < 0 or self.views < 0:
             raise ConfigError(
-                "dropout of a tower must be in [0, 1) and hidden 0 or more",
-                got=(self.dropout, self.hidden),
+                "dropout of a tower must be in [0, 1), hidden and views 0 or more",
+                got=(self.dropout, self.hidden, self.views),
                 fix="leave them out for the defaults",
             )
         if self.dim is not None and self.dim < 1:
@@ -95,6 +99,8 @@ class FinetuneConfig:
         warmup: Share of all steps in which the learning rate rises; then it falls as a cosine.
         max_norm: Of the gradient; it is scaled down to it.
         temperature: At the start; it is learned.
+        average: Decay per step of the running mean of weights that is validated and written, as
+            0.98; 0 takes the weights themselves (Polyak & Juditsky 1992).
         popularity: What an item's popularity takes off its co-interactions, as a power in [0, 1].
         neighbours: Partners that each item has in ``behaviour``.
         template: Text of an item, such as ``"{title} by {brand}[, {colour}]"``; by default the
@@ -126,6 +132,7 @@ class FinetuneConfig:
     warmup: float = 0.1
     max_norm: float = 1.0
     temperature: float = 0.07
+    average: float = 0.0
     popularity: float = 0.5
     neighbours: int = 20
     template: str | None = None
@@ -155,10 +162,13 @@ class FinetuneConfig:
                     got=getattr(self, name),
                     fix="leave it out for the default",
                 )
-        if not 0 <= self.field_dropout < 1:
-            raise ConfigError(
-                "finetune.field_dropout must be in [0, 1)", got=self.field_dropout, fix="try 0.2"
-            )
+        for name, usual in (("field_dropout", 0.2), ("average", 0.98)):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"finetune.{name} must be in [0, 1)",
+                    got=getattr(self, name),
+                    fix=f"try {usual}, or 0",
+                )
         for name in ("weight_decay", "drift_weight", "workers"):
             if getattr(self, name) < 0:
                 raise ConfigError(

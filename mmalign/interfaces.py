@@ -155,6 +155,10 @@ class Tower(Protocol):
         """Encode ``TowerBatch.inputs`` with gradients: ``[B, D]``, not scaled to unit length."""
         ...
 
+    def lower(self, inputs: Tensor) -> Tensor:
+        """What the first trained block is given, where views of pictures are asked for."""
+        ...
+
     def trainable(self) -> dict[str, list[nn.Parameter]]:
         """``trunk`` and ``projection`` to the parameters that are trained, maybe none."""
         ...

@@ -27,6 +27,7 @@ from mmalign.trainers.finetuning.module import FinetuneModule
 from mmalign.trainers.finetuning.objectives import make_objectives
 from mmalign.trainers.finetuning.streamed import StreamedDataModule
 from mmalign.trainers.finetuning.validation import Retrieval
+from mmalign.trainers.finetuning.views import Views
 from mmalign.trainers.loop import run_lightning
 from mmalign.trainers.options import check_trainer
 from mmalign.trainers.resume import digest, flat
@@ -44,7 +45,7 @@ class FinetuneResult:
     Attributes:
         curve: All that was logged.
         parameters: Modality to how many parameters were trained, and how many there are.
-        seconds: Of training and validation.
+        seconds: Of views, training and validation.
         peak_memory_gb: Most memory that was held, of the device or else of the process.
         problems: Modality to item id to the reason why training could not read it.
         measure: Measures the tuned towers on ``valid`` or ``test``, see :class:`Retrieval`.
@@ -101,6 +102,7 @@ def finetune(
         _check_streamed(config.finetune)
         catalog = catalog.held_out()
     contents = Contents.of(catalog, config.finetune, seed=config.seed)
+    started = time.perf_counter()
     objectives = make_objectives(
         config.finetune, catalog, contents, towers, seed=config.seed, stream=stream
     )
@@ -113,6 +115,8 @@ def finetune(
         validate=lambda: measured("valid"),
         seed=config.seed,
     )
+    origin = _origin(config, catalog, contents)
+    views = _views(config, towers, contents, origin, folder / "views", progress)
     batches: LightningDataModule
     if stream is not None:
         batches = StreamedDataModule(stream, config.finetune, objectives, towers, seed=config.seed)
@@ -125,8 +129,8 @@ def finetune(
             chunk_size=config.finetune.chunk_size,
             workers=config.finetune.workers,
             seed=config.seed,
+            views=views,
         )
-    started = time.perf_counter()
     curve = run_lightning(
         module,
         batches,
@@ -135,12 +139,15 @@ def finetune(
         training=_watched(config.training, measured.names("valid")),
         is_validated=bool(measured.names("valid")),
         trainer_options={**TRAINER, **config.trainer},
-        origin=_origin(config, catalog, contents),
+        origin=origin,
         config=config,
         resume=resume,
         progress=progress,
         callbacks=callbacks,
     )
+    module.finish()
+    for stored in views.values():
+        stored.remove()
     peak = [point.value for point in curve if point.name == "train/peak_memory_gb"]
     return FinetuneResult(
         curve,
@@ -150,6 +157,31 @@ def finetune(
         module.problems,
         measured,
     )
+
+
+def _views(
+    config: ExperimentConfig,
+    towers: Mapping[str, Tower],
+    contents: Contents,
+    origin: Mapping[str, Any],
+    folder: Path,
+    progress: bool,
+) -> dict[str, Views]:
+    """Pass views of pictures through what is frozen of their tower, where that is asked for."""
+    count = config.finetune.image.views
+    if not count or "image" not in towers:
+        return {}
+    every = Views(
+        towers["image"],
+        contents.plain["image"],
+        contents.train,
+        count=count,
+        seed=config.seed,
+        folder=folder,
+        name=hashlib.sha256(repr(origin).encode()).hexdigest()[:16],
+        progress=progress,
+    )
+    return {"image": every}
 
 
 def _check_drift(config: FinetuneConfig, towers: Mapping[str, Tower]) -> None:
@@ -169,6 +201,12 @@ def _check_streamed(config: FinetuneConfig) -> None:
                 f"the objective {name} needs all items at hand, not a stream",
                 fix="set finetune.streaming: false",
             )
+    if config.image.views:
+        raise ConfigError(
+            "a stream keeps no views of pictures",
+            got=f"finetune.image.views={config.image.views}",
+            fix="set finetune.image.views: 0",
+        )
     if config.workers or config.drift in ("features", "similarity"):
         raise ConfigError(
             "a stream has no workers, and no frozen rows of all items",

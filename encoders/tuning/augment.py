@@ -9,11 +9,11 @@ from PIL import Image, ImageEnhance, ImageOps
 
 __all__ = ["augment"]
 
-AREA = (0.8, 1.0)
+AREA = (0.6, 1.0)
 """Share of the picture that a crop keeps."""
-STRETCH = (0.9, 1.1)
+STRETCH = (0.86, 1.16)
 """Width by height of a crop, relative to that of the picture."""
-JITTER = (0.9, 1.1)
+JITTER = (0.85, 1.15)
 """Factor on brightness, contrast and saturation."""
 
 

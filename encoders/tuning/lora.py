@@ -92,10 +92,13 @@ def _usual(core: nn.Module, anatomy: Anatomy, head: tuple[nn.Parameter, ...]) ->
 
 
 def _named_targets(core: nn.Module, targets: tuple[str, ...]) -> list[str]:
-    adaptable = [name for name, module in core.named_modules() if _is_adaptable(module)]
+    adaptable = {n: m for n, m in core.named_modules() if _is_adaptable(m)}
     names: list[str] = []
     for target in targets:
         found = [n for n in adaptable if n == target or n.endswith(f".{target}")]
+        found = found or [
+            n for n, m in adaptable.items() if n.startswith(f"{target}.") and _is_linear_map(m)
+        ]
         if not found:
             ends = {name.rpartition(".")[2] for name in adaptable}
             words = {end for end in ends if not end.isdigit()}

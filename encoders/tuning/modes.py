@@ -47,7 +47,7 @@ class Tuning(Protocol):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Modules that LoRA adapts, by the end of their names; empty for the usual ones."""
+        """Modules that LoRA adapts, by the end of their names, or blocks; empty for the usual."""
         ...
 
     @property
@@ -63,6 +63,11 @@ class Tuning(Protocol):
     @property
     def checkpointing(self) -> bool:
         """Whether activations are computed twice rather than kept."""
+        ...
+
+    @property
+    def views(self) -> int:
+        """Altered views of a picture that the frozen part sees; 0 alters it anew each time."""
         ...
 
     @property

@@ -23,12 +23,13 @@ from mmalign.encoders.projection import Projection, read_projection
 from mmalign.encoders.resolve import Source
 from mmalign.encoders.runtime import pick_device
 from mmalign.encoders.text import load_text_tower
-from mmalign.encoders.tuning.anatomy import examine
+from mmalign.encoders.tuning.anatomy import Anatomy, examine
 from mmalign.encoders.tuning.checkpointing import checkpoint_blocks
 from mmalign.encoders.tuning.export import save_tower
 from mmalign.encoders.tuning.lora import add_lora
 from mmalign.encoders.tuning.modes import Tuning, own_projection, plan
 from mmalign.encoders.tuning.readers import ImageReader, Reader, TextReader
+from mmalign.encoders.tuning.split import Split
 from mmalign.errors import ConfigError, EncoderError
 from mmalign.interfaces import Media, TowerBatch
 
@@ -100,6 +101,7 @@ class Tower(nn.Module):
             units = self._plan.units
             checkpoint_blocks([b for b in anatomy.blocks if units is None or b in units])
         self.eval()
+        self._split = self._parts(anatomy, sample) if tuning.views else None
         with torch.no_grad():
             self.dim = int(self(sample).shape[1])
         if tuning.mode == "head" and not self.trainable()["projection"]:
@@ -118,13 +120,53 @@ class Tower(nn.Module):
         return self.reader.collate(values, training=training)
 
     def forward(self, inputs: Any) -> torch.Tensor:
-        """Encode ``TowerBatch.inputs``: ``[B, D]``, not scaled to unit length."""
+        """Encode ``TowerBatch.inputs``: ``[B, D]``, not scaled to unit length.
+
+        ``{"hidden": rows}`` goes on from what :meth:`lower` gave.
+        """
         if inputs is None:  # nothing could be read
             return torch.zeros(0, self.dim, device=next(self.parameters()).device)
-        if self._conv:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        rows: torch.Tensor = self.trunk(inputs)
+        rows: torch.Tensor
+        if isinstance(inputs, dict) and "hidden" in inputs:
+            assert self._split is not None
+            rows = self._split.upper(self._laid_out(inputs["hidden"]))
+        else:
+            rows = self.trunk(self._laid_out(inputs) if self._conv else inputs)
         return rows if self.projection is None else self.projection(rows)
+
+    def lower(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Run what is frozen below the first trained block, where ``views`` asks for it."""
+        assert self._split is not None
+        was_training = self.training
+        self.eval()
+        hidden = self._split.lower(self._laid_out(inputs.to(next(self.parameters()).device)))
+        self.train(was_training)
+        return hidden
+
+    def _laid_out(self, values: torch.Tensor) -> torch.Tensor:
+        if self._conv and values.dim() == 4:
+            return values.contiguous(memory_format=torch.channels_last)
+        return values
+
+    def _parts(self, anatomy: Anatomy, sample: torch.Tensor) -> Split:
+        units, trained = self._plan.units, [*self._plan.trunk, *self._plan.head]
+        is_split = False
+        if self.modality == "image" and units is not None:
+            split = Split(self.trunk, next((b for b in anatomy.blocks if b in units), None), sample)
+            is_split = True
+            if trained:
+                rows = split.upper(split.lower(sample)).sum()
+                is_split = rows.requires_grad and all(
+                    gradient is not None
+                    for gradient in torch.autograd.grad(rows, trained, allow_unused=True)
+                )
+        if not is_split:
+            raise ConfigError(
+                "views are of pictures, for a tower whose lower part is frozen",
+                got=f"{self.modality} tower {self.origin.name}",
+                fix="set views: 0, or mode head, last_n, or lora with targets in upper blocks",
+            )
+        return split
 
     def trainable(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that the mode trains, in the groups ``trunk`` and ``projection``."""

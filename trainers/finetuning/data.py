@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mmalign.interfaces import IntArray, Media, Tower
 from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.halves import Half, Objective
+from mmalign.trainers.finetuning.seeding import seeded
+from mmalign.trainers.finetuning.views import Views
 
-__all__ = ["Batch", "FinetuneDataModule", "make_batch", "seeded"]
+__all__ = ["Batch", "FinetuneDataModule", "make_batch"]
 
 Step = tuple[int, int]
 Batch = list[tuple[str, list[Half]]]
@@ -36,6 +37,7 @@ class FinetuneDataModule(LightningDataModule):
         chunk_size: Items that pass a tower at a time.
         workers: Processes that decode and tokenize.
         seed: Of what is altered in training, together with epoch, step and process.
+        views: Modality to what stands in for its raw content.
     """
 
     def __init__(
@@ -48,11 +50,12 @@ class FinetuneDataModule(LightningDataModule):
         chunk_size: int | None,
         workers: int,
         seed: int,
+        views: Mapping[str, Views] | None = None,
     ) -> None:
         super().__init__()
         self._objectives, self._contents, self._towers = objectives, contents, towers
         self._batch_size, self._chunk_size = batch_size, chunk_size or batch_size
-        self._workers, self._seed = workers, seed
+        self._workers, self._seed, self._views = workers, seed, views or {}
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of one process."""
@@ -70,6 +73,7 @@ class FinetuneDataModule(LightningDataModule):
             share=(process, processes),
             steps=steps,
             seed=self._seed,
+            views=self._views,
         )
         return DataLoader(
             served,
@@ -119,11 +123,12 @@ class _Steps(Dataset[Batch]):
         share: tuple[int, int],
         steps: int,
         seed: int,
+        views: Mapping[str, Views],
     ) -> None:
         self._objectives, self._contents, self._towers = objectives, contents, towers
         self._size, self._chunk_size, self._steps = size, chunk_size, steps
         self._process, self._processes = share
-        self._epoch, self._seed = -1, seed
+        self._epoch, self._seed, self._views = -1, seed, views
         self._drawn: dict[str, IntArray] = {}
 
     def __getitem__(self, step: Step) -> Batch:
@@ -136,16 +141,14 @@ class _Steps(Dataset[Batch]):
         rows = {name: drawn[start : start + self._size] for name, drawn in self._drawn.items()}
         with seeded(self._seed, epoch, number, self._process):
             return make_batch(
-                self._objectives, rows, self._contents, self._towers, epoch, self._chunk_size
+                self._objectives,
+                rows,
+                self._contents,
+                self._towers,
+                epoch,
+                self._chunk_size,
+                self._views,
             )
-
-
-@contextmanager
-def seeded(*numbers: int) -> Iterator[None]:
-    """Draw by these numbers alone, and leave torch's generator where it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.default_rng(numbers).integers(2**62)))
-        yield
 
 
 def make_batch(
@@ -155,6 +158,7 @@ def make_batch(
     towers: Mapping[str, Tower],
     epoch: int,
     chunk_size: int,
+    views: Mapping[str, Views] | None = None,
 ) -> Batch:
     """Read what each objective puts together.
 
@@ -165,11 +169,20 @@ def make_batch(
         towers: Modality to the tower that reads it.
         epoch: Of training.
         chunk_size: Items that pass a tower at a time.
+        views: Modality to what stands in for its raw content.
     """
     batch: Batch = []
     for objective in objectives:
         halves = [
-            _half(name, rows[objective.name][:, column], contents, towers, epoch, chunk_size)
+            _half(
+                name,
+                rows[objective.name][:, column],
+                contents,
+                towers,
+                epoch,
+                chunk_size,
+                (views or {}).get(name),
+            )
             for column, name in enumerate(objective.halves)
         ]
         batch.append((objective.name, halves))
@@ -183,6 +196,7 @@ def _half(
     towers: Mapping[str, Tower],
     epoch: int,
     chunk_size: int,
+    views: Views | None,
 ) -> Half:
     modality = name.partition(".")[0]
     values = [contents(name, int(row), epoch) for row in rows]
@@ -192,8 +206,11 @@ def _half(
     kept: list[int] = []
     problems: dict[str, str] = {}
     for block in _chunks(given, chunk_size):
-        read = [value for p in block if (value := values[p]) is not None]
-        batch = towers[modality].collate(read, training=True)
+        if views is not None:
+            batch = views.collate(rows[block])
+        else:
+            read = [value for p in block if (value := values[p]) is not None]
+            batch = towers[modality].collate(read, training=True)
         if batch.kept:
             chunks.append(batch.inputs)
             sizes.append(len(batch.kept))

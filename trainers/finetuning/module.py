@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mmalign.errors import TrainingError
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.objectives.alignment import LearnedTemperature
+from mmalign.trainers.finetuning.average import WeightAverage
 from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.drift import feature_drift, similarity_drift, weight_drift
 from mmalign.trainers.finetuning.gradient_cache import cached_backward
@@ -79,6 +81,10 @@ class FinetuneModule(LightningModule):
         trunks = [p for tower in towers.values() for p in tower.trainable()["trunk"]]
         self._start = [p.detach().clone() for p in trunks] if config.drift == "weights" else []
         self._trunks = trunks
+        followed = [
+            p for tower in towers.values() for part in tower.trainable().values() for p in part
+        ]
+        self.average = WeightAverage(followed, config.average) if config.average else None
 
     def configure_optimizers(self) -> Any:
         """AdamW with a rate per tower; weight decay on matrices only."""
@@ -185,6 +191,8 @@ class FinetuneModule(LightningModule):
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         schedule.step()  # type: ignore[union-attr]
+        if self.average is not None:
+            self.average.update()
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop all processes at once: one alone would leave the others waiting for gradients."""
@@ -213,12 +221,19 @@ class FinetuneModule(LightningModule):
                 f"train/{name}", value, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
             )
 
+    def finish(self) -> None:
+        """Leave the towers at the running mean of their weights, where there is one."""
+        if self.average is not None:
+            self.average.apply_mean()
+
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Nothing per batch: rankings are measured over all items at once."""
 
     def on_validation_epoch_end(self) -> None:
-        """Measure retrieval on valid."""
-        for name, value in self._validate().items():
+        """Measure retrieval on valid, by the running mean of weights where there is one."""
+        with nullcontext() if self.average is None else self.average.applied():
+            found = self._validate()
+        for name, value in found.items():
             bar = name == "retrieval"
             self.log(f"valid/{name}", value, prog_bar=bar, rank_zero_only=False, sync_dist=True)
 

@@ -13,8 +13,9 @@ from mmalign.data.stream import ItemStream
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.trainers.finetuning.contents import Contents
-from mmalign.trainers.finetuning.data import Batch, make_batch, seeded
+from mmalign.trainers.finetuning.data import Batch, make_batch
 from mmalign.trainers.finetuning.halves import Objective
+from mmalign.trainers.finetuning.seeding import seeded
 
 __all__ = ["StreamedDataModule"]
 

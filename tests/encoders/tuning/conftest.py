@@ -24,6 +24,7 @@ class Tune:
     dim: int | None = None
     hidden: int = 0
     checkpointing: bool = False
+    views: int = 0
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     max_length: int | None = None
 

@@ -17,10 +17,10 @@ def test_crops_keep_most_of_the_picture_and_its_shape():
     sizes = np.array([augment(Image.new("RGB", (200, 300)), seed).size for seed in range(300)])
     shares = sizes.prod(axis=1) / (200 * 300)
     shapes = sizes[:, 0] / sizes[:, 1] * 300 / 200
-    assert 0.79 < shares.min() < 0.82
+    assert 0.59 < shares.min() < 0.64
     assert 0.97 < shares.max() <= 1
-    assert 0.89 < shapes.min() < 0.92
-    assert 1.08 < shapes.max() < 1.115
+    assert 0.85 < shapes.min() < 0.88
+    assert 1.13 < shapes.max() < 1.18
 
 
 def test_half_of_them_are_mirrored_and_none_is_upside_down():
@@ -35,8 +35,8 @@ def test_half_of_them_are_mirrored_and_none_is_upside_down():
 def test_the_light_changes_a_little():
     grey = Image.new("RGB", (8, 8), (120, 120, 120))
     means = [np.asarray(augment(grey, seed)).mean() for seed in range(200)]
-    assert 107 <= min(means) < 112
-    assert 128 < max(means) <= 133
+    assert 101 <= min(means) < 107
+    assert 133 < max(means) <= 139
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (2, 3)])

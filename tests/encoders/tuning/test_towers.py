@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmalign.encoders import load_encoder
+from mmalign.encoders.text import PART, TransformersText
 from mmalign.encoders.tuning import load_tower
 from mmalign.errors import ConfigError, EncoderError
 
@@ -121,3 +122,13 @@ def test_a_damaged_tower_is_one_line(bert_folder, tmp_path, tune):
     (tmp_path / "damaged" / "model.safetensors").write_bytes(b"words")
     with pytest.raises(EncoderError, match="cannot load encoder 'damaged'"):
         load_tower(tmp_path / "damaged", tune())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_large_batch_of_texts_runs_in_parts_of_like_length(pooling, bert_folder):
+    tower = TransformersText(str(bert_folder), torch.device("cpu"), pooling=pooling)
+    texts = [" ".join(["red cup of tea"] * (1 + n % 5)) for n in range(3 * PART + 7)]
+    tokens = tower.tokenize(texts)[0]
+    whole = tower(tower.pad(tokens))
+    alone = torch.cat([tower(tower.pad([row])) for row in tokens])
+    torch.testing.assert_close(whole, alone, atol=1e-5, rtol=1e-4)

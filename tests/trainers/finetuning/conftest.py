@@ -76,6 +76,12 @@ class PixelTower(WordTower):
         inputs = torch.from_numpy(np.stack(rows)) if rows else None
         return TowerBatch(inputs, good, problems)
 
+    def lower(self, inputs: Tensor) -> Tensor:
+        return inputs
+
+    def forward(self, inputs: Any) -> Tensor:
+        return super().forward(inputs["hidden"] if isinstance(inputs, dict) else inputs)
+
 
 @pytest.fixture
 def towers() -> dict[str, Any]:
@@ -119,8 +125,8 @@ def told() -> Callable[..., ExperimentConfig]:
 
     def make(epochs: int = 4, seed: int = 0, **finetune: Any) -> ExperimentConfig:
         config = FinetuneConfig(**{"batch_size": 16, "learning_rate": 0.02, **finetune})
-        fast = replace(config.text, learning_rate=0.02)
-        config = replace(config, text=fast, image=fast)
+        text, image = (replace(tower, learning_rate=0.02) for tower in (config.text, config.image))
+        config = replace(config, text=text, image=image)
         return ExperimentConfig(seed=seed, finetune=config, trainer={"max_epochs": epochs})
 
     return make

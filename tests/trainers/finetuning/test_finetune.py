@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback
 
 from mmalign.errors import ConfigError, DataError, TrainingError
+from mmalign.finetuning import TowerConfig
 from mmalign.trainers.finetune import finetune
 from mmalign.trainers.finetuning.contents import split_items
 from mmalign.trainers.finetuning.validation import encode_rows
@@ -108,7 +109,13 @@ def test_chunks_change_nothing(shop, towers, told, tmp_path):
 
 @pytest.mark.parametrize("objective", ["image_text", "behaviour", "text_pairs", "graph"])
 def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_path, objective):
-    config = told(4, objectives={objective: 1.0}, text_pairs=("title", "notes"))
+    config = told(
+        4,
+        objectives={objective: 1.0},
+        text_pairs=("title", "notes"),
+        image=TowerConfig(views=2),
+        average=0.8,
+    )
     broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
     whole = finetune(config, shop, towers, folder=tmp_path / "whole", progress=False)
 
@@ -128,6 +135,29 @@ def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_
     ]
     for name, value in ends[0]["state_dict"].items():
         torch.testing.assert_close(value, ends[1]["state_dict"][name], rtol=0, atol=1e-6)
+
+
+def test_views_train_like_pictures_and_are_removed(shop, towers, told, tmp_path):
+    plain, viewed = copy.deepcopy(towers), copy.deepcopy(towers)
+    whole = finetune(told(4), shop, plain, folder=tmp_path / "plain", progress=False)
+    told_views = told(4, image=TowerConfig(views=2))
+    parts = finetune(told_views, shop, viewed, folder=tmp_path / "views", progress=False)
+    assert curve(parts, "train/loss") == pytest.approx(curve(whole, "train/loss"), rel=1e-2)
+    assert not (tmp_path / "views" / "views").exists()
+
+
+def test_the_running_mean_of_weights_is_measured_and_kept(shop, towers, told, tmp_path):
+    config = replace(told(3, average=0.9), trainer={"max_epochs": 3})
+    found = finetune(config, shop, towers, folder=tmp_path, progress=False)
+    best = read_checkpoint(str(tmp_path / "checkpoints" / "best.ckpt"))["state_dict"]
+    kept = weights(towers)
+    trained = [name for name in best if name.startswith("towers.")]
+    means = [best[f"average.mean_{number}"] for number in range(len(trained))]
+    assert any(not torch.equal(kept[name[7:]], best[name]) for name in trained)
+    for value in kept.values():
+        assert any(torch.equal(value, mean) for mean in means if mean.shape == value.shape)
+    peak = max(curve(found, "valid/retrieval").values())
+    assert found.measure("valid")["retrieval"] == pytest.approx(peak, abs=1e-6)
 
 
 def test_a_checkpoint_of_another_run_is_refused(shop, towers, told, tmp_path):
