@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from mmalign.encoders.runtime import require, run
+from mmalign.encoders.folders import read_json
+from mmalign.encoders.runtime import quiet_transformers, require, run
 
-__all__ = ["ClipText", "clip_image", "load_clip"]
+__all__ = ["ClipText", "clip_image", "load_clip", "text_model_types"]
 
 
 class ClipText(torch.nn.Module):
@@ -84,8 +85,28 @@ def clip_image(
     return model.visual, transform.image_transform_v2(config, is_train=False)
 
 
-def load_clip(folder: Path, device: torch.device) -> tuple[Any, Any]:
-    """Load open_clip and a model of both towers from a local folder, frozen."""
+def text_model_types() -> set[str]:
+    """Kinds of transformers models that open_clip can take as a text tower."""
+    return set(require("open_clip.hf_configs", "open_clip_torch").arch_dict)
+
+
+def load_clip(folder: Path, device: torch.device, *, with_weights: bool = True) -> tuple[Any, Any]:
+    """Load open_clip and a model of both towers from a local folder, frozen.
+
+    The shape of a text model of transformers is read from the folder, not from the hub.
+    """
     open_clip = require("open_clip", "open_clip_torch")
-    model = open_clip.create_model(f"local-dir:{folder}", device=device, weights_only=True)
+    text = read_json(folder / "open_clip_config.json").get("model_cfg", {}).get("text_cfg", {})
+    more = {}
+    if "hf_model_name" in text and (folder / "config.json").is_file():
+        more["text_cfg"] = {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}
+    with quiet_transformers():
+        model = open_clip.create_model(
+            f"local-dir:{folder}",
+            device=device,
+            weights_only=True,
+            load_weights=with_weights,
+            pretrained_text=False,
+            **more,
+        )
     return open_clip, model.eval().requires_grad_(False)

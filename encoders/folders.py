@@ -79,6 +79,11 @@ def read_json(path: Path, kind: type = dict) -> Any:
     return values if isinstance(values, kind) else kind()
 
 
+def write_json(path: Path, values: Any) -> None:
+    """Write a file as people read it."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
 def _sentence_modules(folder: Path) -> Iterator[tuple[str, Path]]:
     """Class name and folder of every module that sentence-transformers runs, in its order."""
     for module in read_json(folder / "modules.json", kind=list):

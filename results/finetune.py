@@ -30,11 +30,17 @@ CONFIG = "configs/finetune_fashion.yaml"
 RUNS = Path(".mmalign/finetune")
 METRICS = ("image_to_text@1", "text_to_image@1", "image_to_text@10", "text_to_image@10")
 MODES = {
-    "head": {"text.mode": "head", "image.mode": "head"},
-    "last_n": {"image.mode": "last_n", "image.last_n": 8},
+    "head": {
+        "text.mode": "head",
+        "image.mode": "head",
+        "text.hidden": 1024,
+        "image.hidden": 1024,
+    },
+    "last_n": {},
     "lora": {
         "text.mode": "lora",
         "image.mode": "lora",
+        "image.targets": "[blocks.3,blocks.4,blocks.5,blocks.6,conv_head]",
         "text.dim": 128,
         "image.dim": 128,
         "text.rank": 4,
@@ -42,7 +48,7 @@ MODES = {
         "text.learning_rate": 1e-3,
         "image.learning_rate": 2e-3,
     },
-    "full": {},
+    "full": {"text.mode": "full", "image.mode": "full", "image.views": 0},
 }
 
 

@@ -48,6 +48,7 @@ class FinetuneResult:
         seconds: Of views, training and validation.
         peak_memory_gb: Most memory that was held, of the device or else of the process.
         problems: Modality to item id to the reason why training could not read it.
+        temperature: Of the contrast, as it was learned.
         measure: Measures the tuned towers on ``valid`` or ``test``, see :class:`Retrieval`.
     """
 
@@ -56,6 +57,7 @@ class FinetuneResult:
     seconds: float
     peak_memory_gb: float
     problems: dict[str, dict[str, str]]
+    temperature: float
     measure: Callable[[str], dict[str, float]]
 
 
@@ -155,6 +157,7 @@ def finetune(
         time.perf_counter() - started,
         max(peak, default=0.0),
         module.problems,
+        float(module.temperature().detach()),
         measured,
     )
 

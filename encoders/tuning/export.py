@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from torch import nn
 
 from mmalign.atomic import whole_folder
 from mmalign.config import to_dict
 from mmalign.encoders.adapter import core_of
 from mmalign.encoders.clip import load_clip
-from mmalign.encoders.folders import OWN_PROJECTION, read_json
+from mmalign.encoders.folders import OWN_PROJECTION, read_json, write_json
 from mmalign.encoders.presets import FOLDER_PRESET, AdapterConfig, PresetConfig
 from mmalign.encoders.projection import write_projection
 from mmalign.encoders.runtime import quiet_transformers
+from mmalign.encoders.tuning.assemble import fits_open_clip, write_open_clip
+from mmalign.encoders.tuning.lora import merged
 from mmalign.encoders.vision import timm_settings
 from mmalign.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from mmalign.encoders.tuning.towers import Tower
 
-__all__ = ["save_pair", "save_tower"]
+__all__ = ["is_pair", "save_pair", "save_tower"]
 
 _PAIR_PRESETS = ("text.yaml", "image.yaml")
 
@@ -53,26 +52,44 @@ def save_tower(tower: Tower, folder: Path, *, merge: bool = True) -> None:
         _write_preset(part / FOLDER_PRESET, preset)
 
 
-def save_pair(folder: Path, text: Tower, image: Tower) -> None:
-    """Write both towers of one open_clip model as one open_clip folder, adapters merged.
-
-    ``text.yaml`` and ``image.yaml`` in it are the presets of its towers.
-
-    Raises:
-        ConfigError: They are not the towers of one model.
-        DataError: The folder cannot be written; what was there is as it was.
-    """
+def is_pair(text: Tower, image: Tower) -> bool:
+    """Whether these are the two towers of one open_clip model."""
     presets = text.origin.preset, image.origin.preset
     kinds = [(preset.library, preset.modality) for preset in presets]
     same = text.origin.source.weights == image.origin.source.weights
-    if kinds != [("open_clip", "text"), ("open_clip", "image")] or not same:
+    return kinds == [("open_clip", "text"), ("open_clip", "image")] and same
+
+
+def save_pair(folder: Path, text: Tower, image: Tower, *, temperature: float = 0.07) -> None:
+    """Write two towers as one open_clip model, adapters merged.
+
+    ``text.yaml`` and ``image.yaml`` in the folder are the presets of its towers.
+
+    Args:
+        folder: Replaced as a whole if it holds such a model.
+        text: A tower of an open_clip model, or one that :func:`fits_open_clip`.
+        image: The other tower of that model, or one that fits.
+        temperature: Of the contrast that brought together two towers of different libraries.
+
+    Raises:
+        ConfigError: open_clip could not compute what these towers do.
+        DataError: The folder cannot be written; what was there is as it was.
+    """
+    presets = [text.origin.preset, image.origin.preset]
+    if not is_pair(text, image) and not fits_open_clip(text, image):
         raise ConfigError(
             "these are not the text and the image tower of one open_clip model",
             got=f"{text.origin.name}, {image.origin.name}",
             fix="save each in a folder of its own",
         )
     with _whole(folder) as part:
-        _write_clip(part, [text, image])
+        if is_pair(text, image):
+            _write_clip(part, [text, image])
+        else:
+            write_open_clip(part, text, image, temperature=temperature)
+            presets = [
+                PresetConfig("open_clip", preset.modality, normalize=True) for preset in presets
+            ]
         for name, preset in zip(_PAIR_PRESETS, presets, strict=True):
             _write_preset(part / name, replace(preset, folder=Path(".")))
 
@@ -97,18 +114,8 @@ def _whole(folder: Path) -> Iterator[Path]:
             raise OSError(str(error)) from error
 
 
-def _merged(tower: Tower) -> nn.Module:
-    """A copy of the library's own module, on the CPU and in the usual layout of memory."""
-    if tower.adapters is None:
-        core = copy.deepcopy(core_of(tower.trunk))
-    else:
-        core = copy.deepcopy(tower.adapters).merge_and_unload()
-    core = core.eval().cpu()
-    return core.to(memory_format=torch.contiguous_format)
-
-
 def _write_transformers(part: Path, tower: Tower, dense: Sequence[str]) -> None:
-    core: Any = _merged(tower)
+    core: Any = merged(tower)
     core.save_pretrained(part)
     tower.reader.save(part)
     preset = tower.origin.preset
@@ -123,23 +130,23 @@ def _write_sentence_files(part: Path, tower: Tower, dense: Sequence[str]) -> Non
     if preset.normalize:
         modules.append((f"{len(modules)}_Normalize", "Normalize"))
         (part / modules[-1][0]).mkdir()
-        _write_json(part / modules[-1][0] / "config.json", {})
+        write_json(part / modules[-1][0] / "config.json", {})
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(modules)
     ]
-    _write_json(part / "modules.json", listed)
+    write_json(part / "modules.json", listed)
     (part / "1_Pooling").mkdir()
     pooling = {
         "word_embedding_dimension": trunk.dim,
         "pooling_mode_cls_token": preset.pooling == "cls",
         "pooling_mode_mean_tokens": preset.pooling == "mean",
     }
-    _write_json(part / "1_Pooling" / "config.json", pooling)
+    write_json(part / "1_Pooling" / "config.json", pooling)
     length = {"max_seq_length": trunk.max_length, "do_lower_case": False}
-    _write_json(part / "sentence_bert_config.json", length)
+    write_json(part / "sentence_bert_config.json", length)
     prompts = {"prompts": {"item": preset.prefix}, "default_prompt_name": "item"}
-    _write_json(
+    write_json(
         part / "config_sentence_transformers.json",
         {"similarity_fn_name": "cosine", **(prompts if preset.prefix else {})},
     )
@@ -148,13 +155,13 @@ def _write_sentence_files(part: Path, tower: Tower, dense: Sequence[str]) -> Non
 def _write_timm(part: Path, tower: Tower) -> None:
     from timm.models import save_for_hf
 
-    core = _merged(tower)
+    core = merged(tower)
     save_for_hf(core, str(part), safe_serialization=True)
     config = read_json(part / "config.json")
     for test in ("test_input_size", "test_pool_size", "test_crop_pct"):
         config["pretrained_cfg"].pop(test, None)  # they were of the model before
     config["pretrained_cfg"] |= timm_settings(core, tower.origin.preset.preprocess)
-    _write_json(part / "config.json", config)
+    write_json(part / "config.json", config)
 
 
 def _write_clip(part: Path, towers: Sequence[Tower]) -> None:
@@ -167,7 +174,7 @@ def _write_clip(part: Path, towers: Sequence[Tower]) -> None:
     config = read_json(source / "open_clip_config.json")
     for tower in towers:
         place = "visual." if tower.modality == "image" else ""
-        weights |= {place + name: value for name, value in _merged(tower).state_dict().items()}
+        weights |= {place + name: value for name, value in merged(tower).state_dict().items()}
         preprocess = tower.origin.preset.preprocess
         if preprocess:
             config["preprocess_cfg"] = {**config.get("preprocess_cfg", {}), **preprocess}
@@ -182,7 +189,7 @@ def _write_clip(part: Path, towers: Sequence[Tower]) -> None:
         for file in source.glob(pattern):
             if not file.name.endswith(".index.json"):
                 shutil.copyfile(file, part / file.name)
-    _write_json(part / "open_clip_config.json", config)
+    write_json(part / "open_clip_config.json", config)
 
 
 def _write_adapter(part: Path, tower: Tower) -> None:
@@ -207,7 +214,3 @@ def _write_preset(path: Path, preset: PresetConfig) -> None:
         places.add("folder")
     values = {k: v for k, v in to_dict(preset).items() if k not in places and v is not None}
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-
-def _write_json(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -5,8 +5,10 @@ Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv:2106
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from mmalign.encoders.adapter import core_of
@@ -15,7 +17,10 @@ from mmalign.encoders.tuning.anatomy import Anatomy, reached
 from mmalign.encoders.tuning.modes import Plan, Tuning
 from mmalign.errors import ConfigError, nearest
 
-__all__ = ["add_lora"]
+if TYPE_CHECKING:
+    from mmalign.encoders.tuning.towers import Tower
+
+__all__ = ["add_lora", "merged"]
 
 
 def add_lora(
@@ -66,6 +71,16 @@ def add_lora(
     inside = {module for block in blocks for module in block.modules()}
     others = [m for m in core.modules() if _is_lora(m) and m not in inside]
     return model, Plan(tuple(added.values()), head, (*blocks, *others))
+
+
+def merged(tower: Tower) -> nn.Module:
+    """Copy the library's own module, with adapters merged, to the CPU and its usual layout."""
+    if tower.adapters is None:
+        core = copy.deepcopy(core_of(tower.trunk))
+    else:
+        core = copy.deepcopy(tower.adapters).merge_and_unload()
+    core = core.eval().cpu()
+    return core.to(memory_format=torch.contiguous_format)
 
 
 def _usual(core: nn.Module, anatomy: Anatomy, head: tuple[nn.Parameter, ...]) -> list[str]:

@@ -278,7 +278,8 @@ def _projected(
             fix="set mode: head, or dim: null",
         )
     middle = tuning.hidden or width
-    new: list[nn.Module] = [nn.Linear(middle, tuning.dim), nn.Identity()]
+    # Without a bias, as CLIP has it: open_clip's text models know none.
+    new: list[nn.Module] = [nn.Linear(middle, tuning.dim, bias=False), nn.Identity()]
     if tuning.hidden:
         new = [nn.Linear(width, middle), nn.GELU(), *new]
     return Projection(*(projection or ()), *new)

@@ -15,9 +15,10 @@ from mmalign.cli.process import process_number
 from mmalign.cli.setup import resolve_path
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
-from mmalign.encoders.tuning import Tower, load_tower, save_pair
+from mmalign.encoders.tuning import Tower, fits_open_clip, is_pair, load_tower, save_pair
 from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
+from mmalign.finetuning import FinetuneConfig
 from mmalign.trainers.finetune import FinetuneResult, finetune
 from mmalign.trainers.options import parse_fit
 
@@ -47,7 +48,7 @@ def run(arguments: list[str]) -> int:
     splits = ("valid", "test") if config.finetune.test else ("valid",)
     measured = {split: values for split in splits if (values := result.measure(split))}
     with whole_folder(output, FILES) as folder:
-        _save(folder, towers, merge=config.finetune.merge)
+        _save(folder, towers, config.finetune, result.temperature)
         numbers = {
             "parameters": result.parameters,
             "seconds": result.seconds,
@@ -114,19 +115,21 @@ def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
     return towers
 
 
-def _save(folder: Path, towers: Mapping[str, Tower], *, merge: bool) -> None:
-    if _is_pair(towers) and merge:
+def _save(
+    folder: Path, towers: Mapping[str, Tower], config: FinetuneConfig, temperature: float
+) -> None:
+    """Write each tower; two that belong together as one open_clip model, or so as well."""
+    if config.merge and _is_pair(towers):
         save_pair(folder / OPEN_CLIP, towers["text"], towers["image"])
         return
     for modality, tower in towers.items():
-        tower.save_pretrained(folder / modality, merge=merge)
+        tower.save_pretrained(folder / modality, merge=config.merge)
+    if config.merge and "image_text" in config.active() and fits_open_clip(**towers):
+        save_pair(folder / OPEN_CLIP, **towers, temperature=temperature)
 
 
 def _is_pair(towers: Mapping[str, Tower]) -> bool:
-    """Whether these are the two towers of one open_clip model."""
-    presets = [tower.origin.preset for tower in towers.values()]
-    weights = {tower.origin.source.weights for tower in towers.values()}
-    return len(presets) == 2 and len(weights) == 1 and presets[0].library == "open_clip"
+    return len(towers) == 2 and is_pair(**towers)
 
 
 def _card(

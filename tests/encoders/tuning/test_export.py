@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmalign.encoders import load_encoder
-from mmalign.encoders.tuning import load_tower, save_pair
+from mmalign.encoders.tuning import fits_open_clip, load_tower, save_pair
 from mmalign.errors import ConfigError, DataError, EncoderError
 
 KINDS = ["bert", "dinov2", "siglip", "timm", "clip-text", "clip-image", "clip-hf-text"]
@@ -46,10 +46,10 @@ def project(rows, tower):
 def tuned(encoders, values, train, tune):
     """A tower of some kind that was trained a little, and what it reads."""
 
-    def make(kind, **options):
+    def make(kind, source=None, **options):
         torch.manual_seed(1)
         options.setdefault("dim", None if "clip" in kind else 6)
-        tower = load_tower(encoders[kind], tune(**options))
+        tower = load_tower(source or encoders[kind], tune(**options))
         train(tower, values(tower))
         return tower, values(tower)
 
@@ -171,6 +171,61 @@ def test_one_tower_of_a_pair_leaves_the_other_as_it_was(tuned, tmp_path, clip_fo
     assert not any(name.startswith(("visual", "logit")) for name in changed)
 
 
+SQUASHED = {"input_size": [3, 40, 32], "crop_mode": "squash", "crop_pct": 1.0}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_towers_of_two_libraries_are_written_as_one_open_clip_model(
+    pooling, tuned, tune, tmp_path, bert_folder, monkeypatch
+):
+    import open_clip
+
+    source = tmp_path / "bert"
+    shutil.copytree(bert_folder, source)
+    (source / "mmalign.yaml").write_text(
+        f"library: transformers\nmodality: text\nfolder: .\npooling: {pooling}\nmax_length: 12\n"
+    )
+    text, texts = tuned("bert", source, mode="lora", dim=6)
+    image, pictures = tuned("timm", mode="last_n", dim=6, preprocess=SQUASHED)
+    assert fits_open_clip(text, image)
+    save_pair(tmp_path / "clip", text, image, temperature=0.05)
+    for file, tower, items in (("text", text, texts), ("image", image, pictures)):
+        encoder = load_encoder(tmp_path / "clip" / f"{file}.yaml", device="cpu")
+        expected = rows_of(tower, items, unit=True)
+        np.testing.assert_allclose(encoder.encode(items).values, expected, atol=1e-5)
+    monkeypatch.chdir(tmp_path / "clip")  # open_clip asks transformers for the model "."
+    model, _, transform = open_clip.create_model_and_transforms("local-dir:.")
+    with torch.no_grad():
+        got = model.eval().encode_text(open_clip.get_tokenizer("local-dir:.")(texts)).numpy()
+        np.testing.assert_allclose(got, rows_of(text, texts), atol=1e-5)
+        got = model.encode_image(pixels(pictures, transform)).numpy()
+        np.testing.assert_allclose(got, rows_of(image, pictures), atol=1e-5)
+    assert model.logit_scale.exp().item() == pytest.approx(20)
+    presets = [tmp_path / "clip" / f"{name}.yaml" for name in ("text", "image")]
+    again = [load_tower(preset, tune()) for preset in presets]
+    save_pair(tmp_path / "clip", *again)  # tuned on, it is a pair of towers like any other
+
+
+@pytest.mark.parametrize(
+    ("of_text", "of_image"),
+    [
+        ({"dim": 6}, {"dim": 5, "preprocess": SQUASHED}),
+        ({"dim": 6, "hidden": 4}, {"dim": 6, "preprocess": SQUASHED}),
+        ({"dim": None}, {"dim": 6, "preprocess": SQUASHED}),
+        ({"dim": 6}, {"dim": 6, "preprocess": {"crop_pct": 0.9}}),
+        ({"dim": 6}, {"dim": 6, "preprocess": {"crop_mode": "border", "crop_pct": 1.0}}),
+    ],
+)
+def test_what_open_clip_cannot_compute_is_not_written_as_one(of_text, of_image, tuned, tmp_path):
+    text, image = (
+        tuned("bert", mode="full", **of_text)[0],
+        tuned("timm", mode="full", **of_image)[0],
+    )
+    assert not fits_open_clip(text, image)
+    with pytest.raises(ConfigError, match="one open_clip model"):
+        save_pair(tmp_path / "clip", text, image)
+
+
 def test_a_pair_is_of_one_model(tuned, tmp_path):
     text, _ = tuned("clip-text")
     for other in ("clip-hf-image", "clip-hf-text", "bert"):
@@ -251,9 +306,9 @@ def test_an_adapter_is_not_trained_on_but_a_merged_folder_is(tuned, tmp_path, tu
     tower.save_pretrained(tmp_path / "whole")
     again = load_tower(tmp_path / "whole", tune(mode="head", dim=6))  # the projection it has
     np.testing.assert_allclose(rows_of(again, texts), rows_of(tower, texts), atol=1e-5)
-    assert len(again.trainable()["projection"]) == 4
+    assert len(again.trainable()["projection"]) == 3
     wider = load_tower(tmp_path / "whole", tune(mode="head", dim=9))
-    assert (wider.dim, len(wider.trainable()["projection"])) == (9, 6)
+    assert (wider.dim, len(wider.trainable()["projection"])) == (9, 4)
 
 
 def test_an_adapter_that_is_not_complete(tuned, tmp_path):
