@@ -46,9 +46,9 @@ def main() -> None:
         rows.append(_row("tuned", folder, taken, own))
     head = (
         f"# {UNSEEN:,} unseen items, placed without training\n\n"
-        f"`python results/add_items.py`, {provenance()}. A generated shop of 3,000 items, of which\n"
-        f"{UNSEEN:,} are never seen before `add-items`; their {len(taken):,} purchases are what is asked\n"
-        "for, among them alone. Seconds on a shared machine.\n\n"
+        f"`python results/add_items.py`, {provenance()}. A generated shop of 3,000 items,\n"
+        f"of which {UNSEEN:,} are never seen before `add-items`; what is asked for is their\n"
+        f"{len(taken):,} purchases, among them alone. Seconds on a shared machine.\n\n"
     )
     table = [
         f"| encoders | seconds of add-items | recall@{K} | recall@{K} of a random ranking |",
@@ -77,7 +77,9 @@ def _row(name: str, folder: Path, taken: pd.DataFrame, own: list[str]) -> str:
     _mmalign("add-items", artefact, folder / "shop" / "new.parquet", f"--output={wider}")
     seconds = time.perf_counter() - started
     listed = folder / f"{name}.parquet"
-    _mmalign("recommend", wider, "--users=all", "-k=2000", "--candidates=cold", f"--output={listed}")
+    _mmalign(
+        "recommend", wider, "--users=all", "-k=2000", "--candidates=cold", f"--output={listed}"
+    )
     ranked = pd.read_parquet(listed)
     new = set(pd.read_parquet(folder / "shop" / "new.parquet").item_id)
     ranked = ranked[ranked.item_id.isin(new)]
