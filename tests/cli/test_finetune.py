@@ -186,6 +186,22 @@ def test_the_towers_of_an_open_clip_model_are_written_as_one(mmalign, tuning, cl
     )
 
 
+def test_towers_of_two_libraries_are_written_as_one_model_too(mmalign, tuning):
+    values = yaml.safe_load(tuning.config.read_text())
+    values["finetune"]["image"]["preprocess"] |= {"crop_mode": "squash", "crop_pct": 1.0}
+    tuning.config.write_text(yaml.safe_dump(values))
+    assert mmalign(*tuning("--finetune.average", 0.9)).code == 0
+    tuned = tuning.folder / "tuned"
+    one, apart = load_encoder(tuned / "clip" / "text.yaml"), load_encoder(tuned / "text")
+    rows = apart.encode(["a red cup", "tea"]).values
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(one.encode(["a red cup", "tea"]).values, rows, atol=1e-5)
+    assert "local-dir:tuned/clip" in (tuned / "README.md").read_text()
+    other = mmalign(*tuning("--finetune.objectives", "{behaviour: 1}"))
+    assert other.code == 0, other.err
+    assert not (tuned / "clip").exists()
+
+
 def test_a_full_disk_leaves_the_old_encoders_whole(mmalign, tuning, tmp_path, monkeypatch):
     assert mmalign(*tuning()).code == 0
     before = {p: p.read_bytes() for p in (tmp_path / "tuned").rglob("*") if p.is_file()}
