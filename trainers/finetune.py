@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
@@ -118,7 +119,7 @@ def finetune(
         seed=config.seed,
     )
     origin = _origin(config, catalog, contents)
-    views = _views(config, towers, contents, origin, folder / "views", progress)
+    views = _views(config, catalog, towers, contents, origin, folder / "views", progress)
     batches: LightningDataModule
     if stream is not None:
         batches = StreamedDataModule(stream, config.finetune, objectives, towers, seed=config.seed)
@@ -164,6 +165,7 @@ def finetune(
 
 def _views(
     config: ExperimentConfig,
+    catalog: Catalog,
     towers: Mapping[str, Tower],
     contents: Contents,
     origin: Mapping[str, Any],
@@ -174,10 +176,13 @@ def _views(
     count = config.finetune.image.views
     if not count or "image" not in towers:
         return {}
+    rows = contents.train
+    if config.finetune.uses_behaviour():
+        rows = np.union1d(rows, np.flatnonzero(catalog.warm))
     every = Views(
         towers["image"],
         contents.plain["image"],
-        contents.train,
+        rows,
         count=count,
         seed=config.seed,
         folder=folder,

@@ -58,7 +58,9 @@ def run(arguments: list[str]) -> int:
         (folder / "metrics.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
         card = _card(output.name, config, result, measured, towers)
         if (folder / OPEN_CLIP).is_dir():
-            card += f"\nBoth as one model: `open_clip.create_model('local-dir:{output.name}/clip')`.\n"
+            card += (
+                f"\nBoth as one model: `open_clip.create_model('local-dir:{output.name}/clip')`.\n"
+            )
         (folder / "README.md").write_text(card, encoding="utf-8")
     for split, values in measured.items():
         shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())

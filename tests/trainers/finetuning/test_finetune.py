@@ -146,6 +146,23 @@ def test_views_train_like_pictures_and_are_removed(shop, towers, told, tmp_path)
     assert not (tmp_path / "views" / "views").exists()
 
 
+def test_views_are_of_all_items_that_any_objective_draws(shop, towers, told, tmp_path):
+    items = shop.items.copy()
+    items["split"] = ["valid" if warm and n % 2 else "train" for n, warm in enumerate(shop.warm)]
+    catalog = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    told_views = told(2, objectives={"behaviour": 1.0}, image=TowerConfig(views=2))
+    plain = copy.deepcopy(towers)
+    viewed = finetune(told_views, catalog, towers, folder=tmp_path / "views", progress=False)
+    whole = finetune(
+        told(2, objectives={"behaviour": 1.0}),
+        catalog,
+        plain,
+        folder=tmp_path / "plain",
+        progress=False,
+    )
+    assert curve(viewed, "train/loss") == pytest.approx(curve(whole, "train/loss"), rel=1e-2)
+
+
 def test_the_running_mean_of_weights_is_measured_and_kept(shop, towers, told, tmp_path):
     config = replace(told(3, average=0.9), trainer={"max_epochs": 3})
     found = finetune(config, shop, towers, folder=tmp_path, progress=False)
