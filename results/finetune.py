@@ -96,7 +96,7 @@ def _run(mode: str, seed: int, data: str) -> dict:
 
 
 def _ridge(data: str) -> list[float]:
-    """Regress either side's frozen features on the other's; the penalty is chosen on valid."""
+    """Regress frozen features on each other; which side on which, and how much, by valid."""
     started = time.perf_counter()
     values = merge(load_yaml(CONFIG), {"data": {"path": data}})
     config = from_dict(ExperimentConfig, values)
@@ -110,27 +110,28 @@ def _ridge(data: str) -> list[float]:
     for name, rows in sides.items():
         centred = rows - rows[contents.train].mean(axis=0)
         unit[name] = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    cells, valid = {}, []
-    for source, target in (("image", "text"), ("text", "image")):
+    names, cells = ("image", "text"), {}
+    mapped = []
+    for source, target in (names, names[::-1]):
         x, y = (unit[name][contents.train].astype(np.float64) for name in (source, target))
-        best = (-1.0, np.zeros(0))
         for penalty in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0):
             weights = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-            hits = _hits(unit, source, target, weights, contents.valid, 10)
-            best = max(best, (hits, weights), key=lambda found: found[0])
-        valid.append(best[0])
+            rows = unit[source] @ weights
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            mapped.append({source: rows, target: unit[target]})
+    for asked, answer in (names, names[::-1]):
+        best = max(mapped, key=lambda sides: _hits(sides, asked, answer, contents.valid, 10))
         for k in (1, 10):
-            name = f"{source}_to_{target}@{k}"
-            cells[name] = _hits(unit, source, target, best[1], contents.test, k)
+            cells[f"{asked}_to_{answer}@{k}"] = _hits(best, asked, answer, contents.test, k)
     shown = [cells[metric] for metric in METRICS]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     minutes = (time.perf_counter() - started) / 60
     return [*shown, np.mean(shown), float("nan"), 0.0, peak, minutes]
 
 
-def _hits(unit, source, target, weights, rows, k) -> float:
-    asked = torch.from_numpy(unit[source][rows] @ weights).float()
-    return retrieval_at_k(asked, torch.from_numpy(unit[target][rows]).float(), k)
+def _hits(sides, asked, answer, rows, k) -> float:
+    one, other = (torch.from_numpy(sides[name][rows]).float() for name in (asked, answer))
+    return retrieval_at_k(one, other, k)
 
 
 def _write(found: dict[str, list[list[float]]], rows: list[str]) -> None:
@@ -167,7 +168,8 @@ def _write(found: dict[str, list[list[float]]], rows: list[str]) -> None:
         ]
     text = (
         "# Tuning on 8,000 product pictures and titles\n\n"
-        f"`python results/finetune.py DATA --rows {' '.join(rows)}`, {provenance()}. Recall among\n"
+        f"`python results/finetune.py DATA --rows {' '.join(rows)}`,\n"
+        f"{provenance()}. Recall among\n"
         f"the 1,000 test items, means over seeds, from `{CONFIG}` with the mode changed.\n"
         "Ridge regresses frozen features on each other. Minutes on a shared machine.\n\n"
         + "\n".join(lines)
