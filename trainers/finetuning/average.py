@@ -19,12 +19,9 @@ __all__ = ["WeightAverage"]
 class WeightAverage(nn.Module):
     """Follows parameters by an exponential moving mean.
 
-    Step n keeps ``min(decay, n / (n + 9))`` of the mean, so that a short run soon forgets where it
-    started.
-
     Args:
         parameters: What is trained.
-        decay: Share of the mean that stays at a step in the long run, in (0, 1).
+        decay: Share of the mean that stays at a step, in (0, 1).
 
     Attributes:
         steps: How many were followed.
@@ -35,17 +32,20 @@ class WeightAverage(nn.Module):
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         super().__init__()
         self._followed = tuple(parameters)
-        self._decay = decay
+        self._move: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         for number, parameter in enumerate(parameters):
             self.register_buffer(f"mean_{number}", parameter.detach().clone())
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in where the parameters are after a step."""
-        done = int(self.steps)
-        move: Any = get_ema_multi_avg_fn(min(self._decay, done / (done + 9)))  # type: ignore[no-untyped-call]
-        move(self._means(), [parameter.detach() for parameter in self._followed], done)
+        """Take in where the parameters are after a step; the first one sets the mean."""
+        means, now = self._means(), [parameter.detach() for parameter in self._followed]
+        if self.steps == 0:
+            for mean, value in zip(means, now, strict=True):
+                mean.copy_(value)
+        else:
+            self._move(means, now, self.steps)
         self.steps += 1
 
     @contextmanager

@@ -9,16 +9,16 @@ from mmalign.trainers.finetuning.average import WeightAverage
 
 def test_the_mean_follows_and_steps_aside():
     weight = nn.Parameter(torch.tensor([0.0]))
-    average = WeightAverage([weight], 0.15)
-    for value in (4.0, 8.0, 2.0):  # 4; then 0.1 * 4 + 0.9 * 8 = 7.6; then 0.15 * 7.6 + 0.85 * 2
+    average = WeightAverage([weight], 0.5)
+    for value in (4.0, 8.0, 2.0):  # 4, then 6, then 4
         with torch.no_grad():
             weight.fill_(value)
         average.update()
     with average.applied():
-        assert weight.item() == pytest.approx(2.84)
+        assert weight.item() == pytest.approx(4.0)
     assert weight.item() == 2.0
     average.apply_mean()
-    assert weight.item() == pytest.approx(2.84)
+    assert weight.item() == pytest.approx(4.0)
 
 
 def test_before_any_step_there_is_no_mean_to_apply():
