@@ -30,7 +30,6 @@ TUNING = [
     "--finetune.image.last_n=5",
     "--finetune.image.views=2",
     "--finetune.objectives={image_text: 1, behaviour: 1}",
-    "--finetune.average=0.98",
     "--trainer.max_epochs=2",
 ]
 

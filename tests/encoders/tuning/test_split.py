@@ -35,7 +35,6 @@ def test_both_parts_give_what_the_whole_gives(kind, mode, encoders, values, tune
 def test_the_lower_part_runs_as_it_was_pretrained(encoders, values, tune):
     tower = load_tower(encoders["timm"], tune(mode="last_n", last_n=1, views=1)).train()
     inputs = tower.collate(values(tower), training=False).inputs
-    assert torch.equal(tower.lower(inputs), tower.lower(inputs[:2].repeat(2, 1, 1, 1))[:2]) is False
     torch.testing.assert_close(tower.lower(inputs)[:2], tower.lower(inputs[:2]))
 
 

@@ -164,7 +164,7 @@ def test_views_are_of_all_items_that_any_objective_draws(shop, towers, told, tmp
 
 
 def test_the_running_mean_of_weights_is_measured_and_kept(shop, towers, told, tmp_path):
-    config = replace(told(3, average=0.9), trainer={"max_epochs": 3})
+    config = told(3, average=0.9)
     found = finetune(config, shop, towers, folder=tmp_path, progress=False)
     best = read_checkpoint(str(tmp_path / "checkpoints" / "best.ckpt"))["state_dict"]
     kept = weights(towers)
