@@ -90,7 +90,7 @@ def text_model_types() -> set[str]:
     return set(require("open_clip.hf_configs", "open_clip_torch").arch_dict)
 
 
-def load_clip(folder: Path, device: torch.device, *, with_weights: bool = True) -> tuple[Any, Any]:
+def load_clip(folder: Path, device: torch.device) -> tuple[Any, Any]:
     """Load open_clip and a model of both towers from a local folder, frozen.
 
     The shape of a text model of transformers is read from the folder, not from the hub.
@@ -105,8 +105,6 @@ def load_clip(folder: Path, device: torch.device, *, with_weights: bool = True) 
             f"local-dir:{folder}",
             device=device,
             weights_only=True,
-            load_weights=with_weights,
-            pretrained_text=False,
             **more,
         )
     return open_clip, model.eval().requires_grad_(False)

@@ -40,8 +40,9 @@ def main() -> None:
         folder = Path(name)
         taken = _split(generate_shop(folder / "shop", num_items=3000, num_users=4000), folder)
         rows = [_row("frozen", folder, taken, [])]
-        _mmalign("finetune", f"--output={folder / 'tuned'}", *_of(folder), *TUNING)
-        own = [f"--encoders.{m}={folder / 'tuned' / m}" for m in ("text", "image")]
+        encoders = folder / "encoders"
+        _mmalign("finetune", f"--output={encoders}", *_of(folder), *TUNING)
+        own = [f"--encoders.{name}={encoders / name}" for name in ("text", "image")]
         rows.append(_row("tuned", folder, taken, own))
     head = (
         f"# {UNSEEN:,} unseen items, placed without training\n\n"

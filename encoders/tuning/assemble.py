@@ -101,10 +101,13 @@ def write_open_clip(folder: Path, text: Tower, image: Tower, *, temperature: flo
         **_named("text.proj", text.projection),
         "logit_scale": torch.tensor(math.log(1 / temperature)),
     }
-    _, model = load_clip(folder, torch.device("cpu"), with_weights=False)
-    kept = {name: weights[name].contiguous() for name in model.state_dict()}
-    model.load_state_dict(kept)  # fails where shapes do not fit
+    kept = {
+        name: value.contiguous()
+        for name, value in weights.items()
+        if not name.startswith("text.transformer.pooler.")  # open_clip pools by itself
+    }
     save_file(kept, folder / "open_clip_model.safetensors")
+    load_clip(folder, torch.device("cpu"))  # fails where anything is missing or does not fit
 
 
 def _settings(image: Tower) -> dict[str, Any]:
