@@ -20,6 +20,7 @@ from finetune import CONFIG, MODES
 from mmalign.benchmark.environment import provenance
 
 HERE = Path(__file__).parent
+SIZE = {"image.preprocess": "{input_size: [3, 160, 128]}"}
 EVERY = {"text.mode": "full", "image.mode": "full", "image.views": 0}
 VIEWED = {"image.views": 1}
 ROWS = {
@@ -54,8 +55,8 @@ def main() -> None:
     head = (
         "# Memory and speed of tuning\n\n"
         f"`python results/finetune_memory.py DATA`, {provenance()}. Two steps of\n"
-        f"`{CONFIG}` in batches of 64 where no other is named, the mode changed; a shared\n"
-        "machine, so pairs per second are for comparison between rows.\n\n"
+        f"`{CONFIG}` in batches of 64 where no other is named, the mode changed, pictures at\n"
+        "160 x 128; a shared machine, so pairs per second are for comparison between rows.\n\n"
     )
     table = ["| mode | parameters trained | peak GB | pairs/s |", "|---|---:|---:|---:|", *rows]
     text = head + "\n".join(table) + "\n"
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def _run(data: str, settings: dict, batch: int, chunk: int | None) -> dict:
-    given = {f"finetune.{key}": value for key, value in settings.items()}
+    given = {f"finetune.{key}": value for key, value in (SIZE | settings).items()}
     given |= {"finetune.batch_size": batch, "finetune.chunk_size": chunk or "null"}
     given |= {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "data.path": data}
     given |= {"trainer.limit_val_batches": 0}

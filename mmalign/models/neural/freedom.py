@@ -42,7 +42,6 @@ class FreedomConfig(NeuralConfig):
         modalities: Content to read; empty means all.
     """
 
-    learning_rate: float = 5e-3
     num_layers: int = 2
     item_layers: int = 1
     neighbours: int = 10
