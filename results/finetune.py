@@ -181,8 +181,8 @@ def _write(found: dict[str, list[list[float]]], rows: list[str]) -> None:
         f"{provenance()}. Recall among\n"
         f"the 1,000 test items, means over seeds, from `{CONFIG}` with the mode changed.\n"
         "Ridge regresses frozen features on each other, at the encoders' own picture sizes; full\n"
-        "reads pictures at 160 x 128, for its memory; LoRA takes twelve epochs. Runs that were there\n"
-        "are not repeated. Minutes of one thread on a shared machine.\n\n"
+        "reads pictures at 160 x 128, for its memory; LoRA takes twelve epochs. Runs that were\n"
+        "there are not repeated. Minutes of one thread on a shared machine.\n\n"
         + "\n".join(lines)
         + "\n"
         + (
