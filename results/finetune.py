@@ -2,12 +2,14 @@
 
 ``DATA`` is the folder of the set; ``finetune.md`` is written. Each row is a run of ``mmalign
 finetune`` in a process of its own, chosen by its best epoch on valid; test is measured once a row.
-The ridge row regresses frozen features on each other. A run that is there is not run again.
+The ridge row regresses frozen features on each other. A run of the same settings that is there is
+not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
@@ -91,11 +93,12 @@ def _cells(run: dict) -> list[float]:
 
 
 def _run(mode: str, seed: int, data: str) -> dict:
-    output = RUNS / f"{mode}-{seed}"
+    settings = json.dumps([load_yaml(CONFIG), MODES[mode], EPOCHS.get(mode)])
+    output = RUNS / f"{mode}-{seed}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     if not (output / "metrics.json").is_file():
         given = {f"finetune.{key}": value for key, value in MODES[mode].items()}
         given |= {"seed": seed, "finetune.test": "true", "data.path": data}
-        given |= {"trainer.default_root_dir": RUNS / f"run-{mode}-{seed}"}
+        given |= {"trainer.default_root_dir": RUNS / f"run-{output.name}"}
         if mode in EPOCHS:
             given["trainer.max_epochs"] = EPOCHS[mode]
         arguments = [f"--{key}={value}" for key, value in given.items()]
