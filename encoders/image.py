@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from mmalign.encoders.presets import PresetConfig
     from mmalign.encoders.resolve import Source
 
-__all__ = ["MAX_WORKERS", "ImageEncoder", "Transform", "load_image_tower", "read_pixels"]
+__all__ = [
+    "MAX_WORKERS",
+    "ImageEncoder",
+    "Transform",
+    "load_image_tower",
+    "read_pixels",
+    "with_mirror",
+]
 
 Transform = Callable[[Any], torch.Tensor]
 
@@ -38,6 +46,7 @@ class ImageEncoder:
         fingerprint: Digest of all that decides the output.
         batch_size: Pictures per forward pass.
         normalize: Whether rows are scaled to unit length.
+        mirror: Whether a row is the mean of that of the picture and that of its mirror image.
     """
 
     modality = "image"
@@ -51,11 +60,12 @@ class ImageEncoder:
         fingerprint: str,
         batch_size: int = 64,
         normalize: bool = False,
+        mirror: bool = False,
     ) -> None:
         self.fingerprint = fingerprint
         self.batch_size = batch_size
         self.normalize = normalize
-        self._tower = tower
+        self._tower = partial(with_mirror, tower) if mirror else tower
         self._transform = transform
         self._device = device
         self.dim = self._measure_dim()
@@ -76,6 +86,7 @@ class ImageEncoder:
             fingerprint=fingerprint,
             batch_size=preset.batch_size,
             normalize=preset.normalize,
+            mirror=preset.mirror,
         )
 
     def encode(self, values: Sequence[Media]) -> Encoded:
@@ -129,6 +140,17 @@ def read_pixels(value: Media, transform: Transform) -> torch.Tensor | str:
         return transform(open_image(value))
     except BrokenImageError as error:
         return str(error)
+
+
+def with_mirror(
+    tower: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor
+) -> torch.Tensor:
+    """Mean of the rows of pictures and of their mirror images.
+
+    Shapes:
+        pixels: ``[B, 3, H, W]``; returns: ``[B, D]``.
+    """
+    return (tower(pixels) + tower(pixels.flip(-1))) / 2
 
 
 def load_image_tower(

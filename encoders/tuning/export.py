@@ -88,7 +88,8 @@ def save_pair(folder: Path, text: Tower, image: Tower, *, temperature: float = 0
         else:
             write_open_clip(part, text, image, temperature=temperature)
             presets = [
-                PresetConfig("open_clip", preset.modality, normalize=True) for preset in presets
+                PresetConfig("open_clip", preset.modality, normalize=True, mirror=preset.mirror)
+                for preset in presets
             ]
         for name, preset in zip(_PAIR_PRESETS, presets, strict=True):
             _write_preset(part / name, replace(preset, folder=Path(".")))

@@ -66,6 +66,11 @@ class Tuning(Protocol):
         ...
 
     @property
+    def mirror(self) -> bool | None:
+        """Whether mirror images take part in rows outside training; None as the preset says."""
+        ...
+
+    @property
     def views(self) -> int:
         """Altered views of a picture that the frozen part sees; 0 alters it anew each time."""
         ...

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmalign.encoders.adapter import core_of
-from mmalign.encoders.image import load_image_tower
+from mmalign.encoders.image import load_image_tower, with_mirror
 from mmalign.encoders.presets import (
     PresetConfig,
     available_presets,
@@ -122,17 +122,17 @@ class Tower(nn.Module):
     def forward(self, inputs: Any) -> torch.Tensor:
         """Encode ``TowerBatch.inputs``: ``[B, D]``, not scaled to unit length.
 
-        ``{"hidden": rows}`` goes on from what :meth:`lower` gave.
+        ``{"hidden": rows}`` goes on from what :meth:`lower` gave. Outside training the mirror image
+        of a picture takes part, where the preset says so.
         """
         if inputs is None:  # nothing could be read
             return torch.zeros(0, self.dim, device=next(self.parameters()).device)
-        rows: torch.Tensor
         if isinstance(inputs, dict) and "hidden" in inputs:
             assert self._split is not None
-            rows = self._split.upper(self._laid_out(inputs["hidden"]))
-        else:
-            rows = self.trunk(self._laid_out(inputs) if self._conv else inputs)
-        return rows if self.projection is None else self.projection(rows)
+            return self._project(self._split.upper(self._laid_out(inputs["hidden"])))
+        if self.origin.preset.mirror and not self.training:
+            return with_mirror(self._encode, inputs)
+        return self._encode(inputs)
 
     def lower(self, inputs: torch.Tensor) -> torch.Tensor:
         """Run what is frozen below the first trained block, where ``views`` asks for it."""
@@ -142,6 +142,12 @@ class Tower(nn.Module):
         hidden = self._split.lower(self._laid_out(inputs.to(next(self.parameters()).device)))
         self.train(was_training)
         return hidden
+
+    def _encode(self, inputs: Any) -> torch.Tensor:
+        return self._project(self.trunk(self._laid_out(inputs) if self._conv else inputs))
+
+    def _project(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows if self.projection is None else self.projection(rows)
 
     def _laid_out(self, values: torch.Tensor) -> torch.Tensor:
         if self._conv and values.dim() == 4:
@@ -220,6 +226,8 @@ def load_tower(name_or_path: str | Path, tuning: Tuning, *, device: str = "cpu")
         )
     source, fingerprint = find_encoder(preset)
     preset = replace(preset, preprocess={**preset.preprocess, **tuning.preprocess})
+    if tuning.mirror is not None:
+        preset = replace(preset, mirror=tuning.mirror)
     if tuning.max_length is not None:
         preset = replace(preset, max_length=tuning.max_length)
     where = pick_device(device)

@@ -26,6 +26,7 @@ class Tune:
     checkpointing: bool = False
     views: int = 0
     preprocess: Mapping[str, Any] = field(default_factory=dict)
+    mirror: bool | None = None
     max_length: int | None = None
 
 

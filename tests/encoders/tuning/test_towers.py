@@ -61,6 +61,32 @@ def test_a_broken_picture_is_left_out_alone(kind, encoders, pictures, tune):
     assert len(tower(batch.inputs)) == 2
 
 
+@pytest.mark.parametrize("kind", IMAGES)
+def test_mirror_images_take_part_outside_training_alone(kind, encoders, pictures, tune, tmp_path):
+    dim = None if "clip" in kind else 6
+    tower = load_tower(encoders[kind], tune(mirror=True, dim=dim, mode="last_n"))
+    pixels = tower.collate(pictures, training=False).inputs
+    whole = tower(pixels)
+    tower.save_pretrained(tmp_path / "tuned")
+    encoder = load_encoder(tmp_path / "tuned", device="cpu")
+    rows = torch.from_numpy(encoder.encode(pictures).values)
+    expected = torch.nn.functional.normalize(whole, dim=1) if encoder.normalize else whole
+    torch.testing.assert_close(rows, expected.detach(), atol=1e-5, rtol=1e-4)
+    again = load_tower(tmp_path / "tuned", tune(mirror=False, dim=dim))
+    one, other = again(pixels), again(pixels.flip(-1))
+    assert not torch.allclose(one, other, atol=1e-4)
+    torch.testing.assert_close(whole, (one + other) / 2, atol=1e-5, rtol=1e-4)
+    tower.train()
+    for module in tower.modules():  # so that training differs by mirror images alone
+        module.training = module is tower
+    torch.testing.assert_close(tower(pixels), one, atol=1e-5, rtol=1e-4)
+
+
+def test_a_text_has_no_mirror_image(bert_folder, tune):
+    with pytest.raises(ConfigError, match="only pictures have a mirror image"):
+        load_tower(bert_folder, tune(mirror=True))
+
+
 @pytest.mark.parametrize("kind", ["bert", "timm"])
 def test_when_nothing_can_be_read_there_are_no_rows(kind, encoders, tune):
     tower = load_tower(encoders[kind], tune())
