@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 
 from mmalign.encoders.adapter import merge_adapter
 from mmalign.encoders.decode import BrokenImageError, open_image
@@ -24,15 +25,17 @@ __all__ = [
     "MAX_WORKERS",
     "ImageEncoder",
     "Transform",
+    "average_views",
     "load_image_tower",
     "read_pixels",
-    "with_mirror",
 ]
 
 Transform = Callable[[Any], torch.Tensor]
 
 MAX_WORKERS = 8
 """Threads that decode pictures, on a machine that has as many processors."""
+CENTRE = 0.85
+"""Share of width and height that is left of a picture without its margins."""
 _BATCHES_AHEAD = 2  # enough to keep the model busy; bounds the memory of decoded pictures
 
 
@@ -46,7 +49,7 @@ class ImageEncoder:
         fingerprint: Digest of all that decides the output.
         batch_size: Pictures per forward pass.
         normalize: Whether rows are scaled to unit length.
-        mirror: Whether a row is the mean of that of the picture and that of its mirror image.
+        test_views: Of each picture, whose rows are averaged; see :func:`average_views`.
     """
 
     modality = "image"
@@ -60,12 +63,12 @@ class ImageEncoder:
         fingerprint: str,
         batch_size: int = 64,
         normalize: bool = False,
-        mirror: bool = False,
+        test_views: int = 1,
     ) -> None:
         self.fingerprint = fingerprint
         self.batch_size = batch_size
         self.normalize = normalize
-        self._tower = partial(with_mirror, tower) if mirror else tower
+        self._tower = tower if test_views == 1 else partial(average_views, tower, count=test_views)
         self._transform = transform
         self._device = device
         self.dim = self._measure_dim()
@@ -86,7 +89,7 @@ class ImageEncoder:
             fingerprint=fingerprint,
             batch_size=preset.batch_size,
             normalize=preset.normalize,
-            mirror=preset.mirror,
+            test_views=preset.test_views,
         )
 
     def encode(self, values: Sequence[Media]) -> Encoded:
@@ -142,15 +145,32 @@ def read_pixels(value: Media, transform: Transform) -> torch.Tensor | str:
         return str(error)
 
 
-def with_mirror(
-    tower: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor
+def average_views(
+    tower: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """Mean of the rows of pictures and of their mirror images.
+    """Mean of the rows of several views of each picture (Krizhevsky et al. 2012, section 4.1).
+
+    Args:
+        tower: Pixels to rows.
+        pixels: What the model's own preprocessing made.
+        count: 1 is the picture, 2 adds its mirror image, 4 adds both with their margins cut off.
 
     Shapes:
         pixels: ``[B, 3, H, W]``; returns: ``[B, D]``.
     """
-    return (tower(pixels) + tower(pixels.flip(-1))) / 2
+    views = [pixels] if count < 4 else [pixels, _without_margins(pixels)]
+    if count > 1:
+        views += [view.flip(-1) for view in views]
+    return torch.stack([tower(view) for view in views]).mean(dim=0)
+
+
+def _without_margins(pixels: torch.Tensor) -> torch.Tensor:
+    """The middle of pictures, as large as they were."""
+    height, width = pixels.shape[2:]
+    tall, wide = round(height * CENTRE), round(width * CENTRE)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    middle = pixels[:, :, top : top + tall, left : left + wide]
+    return F.interpolate(middle, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def load_image_tower(

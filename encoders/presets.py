@@ -70,8 +70,8 @@ class PresetConfig:
         prefix: Put before every text, as some models were trained.
         max_length: Tokens kept of a text, special tokens included; never more than the model has.
         preprocess: Overrides of the model's own picture preprocessing, in its library's words.
-        mirror: Whether a picture's row is the mean of its own and that of its mirror image, at
-            twice the time; not where pictures hold writing that matters.
+        test_views: Views of a picture whose rows are averaged, each at the time of one: 1 is the
+            picture, 2 adds its mirror image, 4 adds both with their margins cut off.
         batch_size: Items per forward pass.
         adapter: Set where the folder holds an adapter and the weights are those of its base.
     """
@@ -89,7 +89,7 @@ class PresetConfig:
     prefix: str = ""
     max_length: int = 512
     preprocess: dict[str, Any] = field(default_factory=dict)
-    mirror: bool = False
+    test_views: Literal[1, 2, 4] = 1
     batch_size: int = 64
     adapter: AdapterConfig | None = None
 
@@ -97,10 +97,8 @@ class PresetConfig:
         """Refuse combinations that no loader can serve."""
         if self.library == "timm" and self.modality == "text":
             raise ConfigError("timm has no text models", got=self.name, fix="set modality: image")
-        if self.mirror and self.modality == "text":
-            raise ConfigError(
-                "only pictures have a mirror image", got=self.name, fix="mirror: false"
-            )
+        if self.test_views != 1 and self.modality == "text":
+            raise ConfigError("only pictures have views", got=self.name, fix="set test_views: 1")
         if self.batch_size < 1:
             raise ConfigError("batch_size must be positive", got=self.batch_size, fix="pass >= 1")
         if self.max_length < 2:
@@ -109,8 +107,8 @@ class PresetConfig:
     def behaviour(self) -> dict[str, Any]:
         """The part that decides the output: what the fingerprint covers besides the weights."""
         left_out = {"name", "folder", "hub", "package", "wheels", "batch_size", "adapter"}
-        if not self.mirror:  # encoders from before there was a choice keep their fingerprint
-            left_out.add("mirror")
+        if self.test_views == 1:  # encoders from before there was a choice keep their fingerprint
+            left_out.add("test_views")
         return {key: value for key, value in to_dict(self).items() if key not in left_out}
 
 

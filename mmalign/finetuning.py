@@ -35,8 +35,8 @@ class TowerConfig:
             frozen of the tower; 0 alters a picture anew each time and passes it through all.
         learning_rate: Of what is trained below the projection.
         preprocess: Overrides of the preset's, for pictures.
-        mirror: Whether a picture's row is the mean of its own and that of its mirror image when it
-            is measured and after training; by default as the preset says.
+        test_views: Views of a picture whose rows are averaged when it is measured and after
+            training, see :class:`mmalign.encoders.PresetConfig`; by default the preset's.
         max_length: Tokens kept of a text; by default the preset's.
 
     Raises:
@@ -55,7 +55,7 @@ class TowerConfig:
     views: int = 0
     learning_rate: float = 1e-4
     preprocess: Mapping[str, Any] = field(default_factory=dict)
-    mirror: bool | None = None
+    test_views: Literal[1, 2, 4] | None = None
     max_length: int | None = None
 
     def __post_init__(self) -> None:

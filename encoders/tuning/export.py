@@ -88,7 +88,9 @@ def save_pair(folder: Path, text: Tower, image: Tower, *, temperature: float = 0
         else:
             write_open_clip(part, text, image, temperature=temperature)
             presets = [
-                PresetConfig("open_clip", preset.modality, normalize=True, mirror=preset.mirror)
+                PresetConfig(
+                    "open_clip", preset.modality, normalize=True, test_views=preset.test_views
+                )
                 for preset in presets
             ]
         for name, preset in zip(_PAIR_PRESETS, presets, strict=True):

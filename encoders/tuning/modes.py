@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -66,8 +66,8 @@ class Tuning(Protocol):
         ...
 
     @property
-    def mirror(self) -> bool | None:
-        """Whether mirror images take part in rows outside training; None as the preset says."""
+    def test_views(self) -> Literal[1, 2, 4] | None:
+        """Views of a picture that are averaged outside training; None as the preset says."""
         ...
 
     @property

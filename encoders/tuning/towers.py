@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmalign.encoders.adapter import core_of
-from mmalign.encoders.image import load_image_tower, with_mirror
+from mmalign.encoders.image import average_views, load_image_tower
 from mmalign.encoders.presets import (
     PresetConfig,
     available_presets,
@@ -122,17 +122,17 @@ class Tower(nn.Module):
     def forward(self, inputs: Any) -> torch.Tensor:
         """Encode ``TowerBatch.inputs``: ``[B, D]``, not scaled to unit length.
 
-        ``{"hidden": rows}`` goes on from what :meth:`lower` gave. Outside training the mirror image
-        of a picture takes part, where the preset says so.
+        ``{"hidden": rows}`` goes on from what :meth:`lower` gave. Outside training the rows of
+        several views of a picture are averaged, where the preset says so.
         """
         if inputs is None:  # nothing could be read
             return torch.zeros(0, self.dim, device=next(self.parameters()).device)
         if isinstance(inputs, dict) and "hidden" in inputs:
             assert self._split is not None
             return self._project(self._split.upper(self._laid_out(inputs["hidden"])))
-        if self.origin.preset.mirror and not self.training:
-            return with_mirror(self._encode, inputs)
-        return self._encode(inputs)
+        if self.training or self.origin.preset.test_views == 1:
+            return self._encode(inputs)
+        return average_views(self._encode, inputs, self.origin.preset.test_views)
 
     def lower(self, inputs: torch.Tensor) -> torch.Tensor:
         """Run what is frozen below the first trained block, where ``views`` asks for it."""
@@ -226,8 +226,8 @@ def load_tower(name_or_path: str | Path, tuning: Tuning, *, device: str = "cpu")
         )
     source, fingerprint = find_encoder(preset)
     preset = replace(preset, preprocess={**preset.preprocess, **tuning.preprocess})
-    if tuning.mirror is not None:
-        preset = replace(preset, mirror=tuning.mirror)
+    if tuning.test_views is not None:
+        preset = replace(preset, test_views=tuning.test_views)
     if tuning.max_length is not None:
         preset = replace(preset, max_length=tuning.max_length)
     where = pick_device(device)

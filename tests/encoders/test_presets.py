@@ -239,4 +239,4 @@ def test_the_behaviour_holds_all_that_decides_the_output():
         "max_length",
         "preprocess",
     }
-    assert "mirror" in PresetConfig("timm", "image", mirror=True).behaviour()
+    assert "test_views" in PresetConfig("timm", "image", test_views=2).behaviour()

@@ -26,7 +26,7 @@ class Tune:
     checkpointing: bool = False
     views: int = 0
     preprocess: Mapping[str, Any] = field(default_factory=dict)
-    mirror: bool | None = None
+    test_views: int | None = None
     max_length: int | None = None
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.functional import resized_crop
 
 from mmalign.encoders import load_encoder
 from mmalign.encoders.text import PART, TransformersText
@@ -61,10 +62,18 @@ def test_a_broken_picture_is_left_out_alone(kind, encoders, pictures, tune):
     assert len(tower(batch.inputs)) == 2
 
 
+def middle(pixels):
+    """85% of width and height, scaled up again by the resampling of another library."""
+    sides = [(side - round(side * 0.85)) // 2 for side in pixels.shape[2:]]
+    size = [round(side * 0.85) for side in pixels.shape[2:]]
+    return resized_crop(pixels, *sides, *size, list(pixels.shape[2:]), antialias=False)
+
+
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("kind", IMAGES)
-def test_mirror_images_take_part_outside_training_alone(kind, encoders, pictures, tune, tmp_path):
+def test_views_are_averaged_outside_training_alone(kind, count, encoders, pictures, tune, tmp_path):
     dim = None if "clip" in kind else 6
-    tower = load_tower(encoders[kind], tune(mirror=True, dim=dim, mode="last_n"))
+    tower = load_tower(encoders[kind], tune(test_views=count, dim=dim, mode="last_n"))
     pixels = tower.collate(pictures, training=False).inputs
     whole = tower(pixels)
     tower.save_pretrained(tmp_path / "tuned")
@@ -72,19 +81,22 @@ def test_mirror_images_take_part_outside_training_alone(kind, encoders, pictures
     rows = torch.from_numpy(encoder.encode(pictures).values)
     expected = torch.nn.functional.normalize(whole, dim=1) if encoder.normalize else whole
     torch.testing.assert_close(rows, expected.detach(), atol=1e-5, rtol=1e-4)
-    again = load_tower(tmp_path / "tuned", tune(mirror=False, dim=dim))
-    one, other = again(pixels), again(pixels.flip(-1))
-    assert not torch.allclose(one, other, atol=1e-4)
-    torch.testing.assert_close(whole, (one + other) / 2, atol=1e-5, rtol=1e-4)
+    plain = load_tower(tmp_path / "tuned", tune(test_views=1, dim=dim))
+    views = [pixels, pixels.flip(-1)]
+    if count == 4:
+        views += [middle(pixels), middle(pixels).flip(-1)]
+    each = [plain(view) for view in views]
+    assert not torch.allclose(each[0], each[-1], atol=1e-4)
+    torch.testing.assert_close(whole, sum(each) / count, atol=1e-5, rtol=1e-4)
     tower.train()
-    for module in tower.modules():  # so that training differs by mirror images alone
+    for module in tower.modules():  # so that training differs by the views alone
         module.training = module is tower
-    torch.testing.assert_close(tower(pixels), one, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(tower(pixels), each[0], atol=1e-5, rtol=1e-4)
 
 
-def test_a_text_has_no_mirror_image(bert_folder, tune):
-    with pytest.raises(ConfigError, match="only pictures have a mirror image"):
-        load_tower(bert_folder, tune(mirror=True))
+def test_a_text_has_no_views(bert_folder, tune):
+    with pytest.raises(ConfigError, match="only pictures have views"):
+        load_tower(bert_folder, tune(test_views=2))
 
 
 @pytest.mark.parametrize("kind", ["bert", "timm"])
