@@ -15,6 +15,7 @@ from mmalign.encoders.adapter import merge_adapter
 from mmalign.encoders.decode import BrokenImageError, open_image
 from mmalign.encoders.projection import read_projection
 from mmalign.encoders.runtime import Rows, cpu_count, run
+from mmalign.errors import EncoderError
 from mmalign.interfaces import Encoded, Media
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "average_views",
     "load_image_tower",
     "read_pixels",
+    "stack_pixels",
 ]
 
 Transform = Callable[[Any], torch.Tensor]
@@ -106,7 +108,7 @@ class ImageEncoder:
                 if isinstance(item, str):
                     rows.problems[start + i] = item
             if good:
-                pixels = torch.stack([batch[i] for i in good])  # type: ignore[misc]
+                pixels = stack_pixels([batch[i] for i in good])  # type: ignore[misc]
                 rows.put([start + i for i in good], self._run(pixels))
         return rows.encoded()
 
@@ -143,6 +145,22 @@ def read_pixels(value: Media, transform: Transform) -> torch.Tensor | str:
         return transform(open_image(value))
     except BrokenImageError as error:
         return str(error)
+
+
+def stack_pixels(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Make one batch, ``[B, 3, H, W]``.
+
+    Raises:
+        EncoderError: The pictures differ in shape.
+    """
+    shapes = sorted({tuple(pixels.shape) for pixels in pictures})
+    if len(shapes) > 1:
+        raise EncoderError(
+            "preprocessing leaves pictures of different shapes",
+            got=f"{shapes[0]}, {shapes[1]}",
+            fix="let the preset's preprocess crop or squash them to one size",
+        )
+    return torch.stack(list(pictures))
 
 
 def average_views(

@@ -97,6 +97,8 @@ class PresetConfig:
         """Refuse combinations that no loader can serve."""
         if self.library == "timm" and self.modality == "text":
             raise ConfigError("timm has no text models", got=self.name, fix="set modality: image")
+        if self.test_views not in (1, 2, 4):
+            raise ConfigError("a picture has no such views", got=self.test_views, fix="1, 2 or 4")
         if self.test_views != 1 and self.modality == "text":
             raise ConfigError("only pictures have views", got=self.name, fix="set test_views: 1")
         if self.batch_size < 1:

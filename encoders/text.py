@@ -10,6 +10,7 @@ import torch
 from mmalign.encoders.adapter import merge_adapter
 from mmalign.encoders.projection import Projection, read_projection
 from mmalign.encoders.runtime import Rows, quiet_transformers, require, run
+from mmalign.errors import EncoderError
 from mmalign.interfaces import Encoded, Media
 
 if TYPE_CHECKING:
@@ -166,6 +167,12 @@ class TransformersText(torch.nn.Module):
             )
             self._model = transformers.AutoModel.from_pretrained(
                 folder, local_files_only=True, weights_only=True, dtype=torch.float32
+            )
+        if self._tokenizer.pad_token_id is None:
+            raise EncoderError(
+                "the tokenizer has no token to pad with",
+                got=folder,
+                fix="add pad_token to its tokenizer_config.json",
             )
         self._model = self._model.to(device).eval().requires_grad_(False)
         self._device = device

@@ -76,7 +76,13 @@ def timm_settings(model: torch.nn.Module, preprocess: Mapping[str, Any]) -> dict
     own = require("timm.data", "timm").resolve_model_data_config(model)
     settings = {key: own[key] for key in ("input_size", "mean", "std", "interpolation")}
     settings |= {key: own[key] for key in ("crop_pct", "crop_mode") if key in own}
-    return {**settings, **preprocess}
+    settings = {**settings, **preprocess}
+    size = settings["input_size"]
+    if not isinstance(size, list | tuple) or len(size) != 3:
+        raise EncoderError(
+            "input_size of a timm model has three numbers", got=size, fix="set [3, height, width]"
+        )
+    return settings
 
 
 class Processed:

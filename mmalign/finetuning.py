@@ -80,6 +80,8 @@ class TowerConfig:
             raise ConfigError("dim of a tower must be 1 or more", got=self.dim, fix="or null")
         if self.max_length is not None and self.max_length < 2:
             raise ConfigError("max_length is too short", got=self.max_length, fix="pass >= 2")
+        if self.test_views not in (None, 1, 2, 4):
+            raise ConfigError("a picture has no such views", got=self.test_views, fix="1, 2 or 4")
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,12 @@ class FinetuneConfig:
                 raise ConfigError(
                     f"finetune.{name} must not be negative", got=getattr(self, name), fix="0"
                 )
+        if self.batch_size < 2 and self.active().keys() - {"graph"}:
+            raise ConfigError(
+                "a batch of one has nothing to contrast",
+                got=f"finetune.batch_size={self.batch_size}",
+                fix="bound memory by finetune.chunk_size instead",
+            )
         if self.chunk_size is not None and self.chunk_size < 1:
             raise ConfigError(
                 "finetune.chunk_size must be 1 or more", got=self.chunk_size, fix="or null"

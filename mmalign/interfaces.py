@@ -147,6 +147,11 @@ class Tower(Protocol):
         """Length of one row."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder that it started from."""
+        ...
+
     def collate(self, values: Sequence[Media], *, training: bool) -> TowerBatch:
         """Tokenize or decode on the CPU, with augmentation in training."""
         ...

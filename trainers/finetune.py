@@ -20,7 +20,7 @@ from mmalign.data.stream import ItemStream
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig, TrainingConfig
 from mmalign.finetuning import FinetuneConfig
-from mmalign.interfaces import Tower
+from mmalign.interfaces import Media, Tower
 from mmalign.trainers.callbacks import CurvePoint
 from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.data import FinetuneDataModule
@@ -118,7 +118,7 @@ def finetune(
         validate=lambda: measured("valid"),
         seed=config.seed,
     )
-    origin = _origin(config, catalog, contents)
+    origin = _origin(config, catalog, contents, towers)
     views = _views(config, catalog, towers, contents, origin, folder / "views", progress)
     batches: LightningDataModule
     if stream is not None:
@@ -179,17 +179,26 @@ def _views(
     rows = contents.train
     if config.finetune.uses_behaviour():
         rows = np.union1d(rows, np.flatnonzero(catalog.warm))
+    pictures = contents.plain["image"]
     every = Views(
         towers["image"],
-        contents.plain["image"],
+        pictures,
         rows,
         count=count,
         seed=config.seed,
         folder=folder,
-        name=hashlib.sha256(repr(origin).encode()).hexdigest()[:16],
+        name=hashlib.sha256(repr([origin, *map(_stamp, pictures)]).encode()).hexdigest()[:16],
         progress=progress,
     )
     return {"image": every}
+
+
+def _stamp(picture: Media | None) -> str:
+    """What changes when a picture does, without decoding it."""
+    if isinstance(picture, Path) and picture.is_file():
+        status = picture.stat()
+        return f"{picture} {status.st_size} {status.st_mtime_ns}"
+    return hashlib.sha256(picture).hexdigest() if isinstance(picture, bytes) else str(picture)
 
 
 def _check_drift(config: FinetuneConfig, towers: Mapping[str, Tower]) -> None:
@@ -244,14 +253,19 @@ def _count(tower: Tower) -> tuple[int, int]:
     return trained, sum(p.numel() for p in module.parameters())
 
 
-def _origin(config: ExperimentConfig, catalog: Catalog, contents: Contents) -> dict[str, Any]:
+def _origin(
+    config: ExperimentConfig, catalog: Catalog, contents: Contents, towers: Mapping[str, Tower]
+) -> dict[str, Any]:
     """What a resumed run must share with the one that it goes on from."""
     ids = "\n".join(str(catalog.item_ids[row]) for row in contents.train)
     return {
         "train items": hashlib.sha256(ids.encode()).hexdigest(),
         "train rows": digest(catalog.matrix("train")),
         "seed": config.seed,
+        "data.text": config.data.text,
+        "data.image": config.data.image,
         **{f"encoders.{name}": value for name, value in config.encoders.items()},
+        **{f"fingerprint of {name}": tower.fingerprint for name, tower in towers.items()},
         **flat(to_dict(config.finetune), "finetune"),
     }
 

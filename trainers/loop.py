@@ -127,8 +127,14 @@ def _trainer(folder: Path, callbacks: list[Callback], options: Mapping[str, Any]
 
 
 def _best(folder: Path, monitor: str) -> ModelCheckpoint:
+    # Right after validation, before the last checkpoint, which remembers what was best so far.
     return ModelCheckpoint(
-        folder / "checkpoints", BEST, monitor, mode="max", enable_version_counter=False
+        folder / "checkpoints",
+        BEST,
+        monitor,
+        mode="max",
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from PIL import Image
 
-from mmalign.encoders.image import MAX_WORKERS, Transform, read_pixels
+from mmalign.encoders.image import MAX_WORKERS, Transform, read_pixels, stack_pixels
 from mmalign.encoders.runtime import cpu_count
 from mmalign.encoders.text import TransformersText, readable_texts
 from mmalign.encoders.tuning.augment import augment
@@ -89,7 +89,7 @@ class ImageReader:
             read = list(pool.map(self._read, values, seeds))
         kept = [i for i, pixels in enumerate(read) if isinstance(pixels, torch.Tensor)]
         problems = {i: reason for i, reason in enumerate(read) if isinstance(reason, str)}
-        pixels = torch.stack([read[i] for i in kept]) if kept else None  # type: ignore[misc]
+        pixels = stack_pixels([read[i] for i in kept]) if kept else None  # type: ignore[misc]
         return TowerBatch(pixels, kept, problems)
 
     def sample(self) -> torch.Tensor:

@@ -64,7 +64,7 @@ class Split:
         def replace(block: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             return hidden, *given[1:]
 
-        return self._run(replace, self._sample)
+        return self._run(replace, self._sample.to(hidden.device))
 
     def _run(self, hook: Callable[..., Any], inputs: torch.Tensor) -> torch.Tensor:
         assert self._first is not None

@@ -174,6 +174,11 @@ class Tower(nn.Module):
             )
         return split
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder that it started from, without what tuning overrides."""
+        return self.origin.fingerprint
+
     def trainable(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that the mode trains, in the groups ``trunk`` and ``projection``."""
         head = [] if self.projection is None else list(self.projection.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mmalign.cli.setup import resolve_path
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
 from mmalign.encoders.tuning import Tower, fits_open_clip, is_pair, load_tower, save_pair
-from mmalign.errors import ConfigError
+from mmalign.errors import ConfigError, DataError
 from mmalign.experiment import ExperimentConfig
 from mmalign.finetuning import FinetuneConfig
 from mmalign.trainers.finetune import FinetuneResult, finetune
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
         item, reason = next(iter(found.items()))
         print(f"note: {modality} of {len(found):,} items unread, {item}: {reason}", file=sys.stderr)
     splits = ("valid", "test") if config.finetune.test else ("valid",)
-    measured = {split: values for split in splits if (values := result.measure(split))}
+    measured = _measure(result, splits)
     with whole_folder(output, FILES) as folder:
         _save(folder, towers, config.finetune, result.temperature)
         numbers = {
@@ -67,6 +67,17 @@ def run(arguments: list[str]) -> int:
         print(f"{split}: {shown}", file=sys.stderr)
     print(f"saved {output} after {result.seconds:.0f} s", file=sys.stderr)
     return 0
+
+
+def _measure(result: FinetuneResult, splits: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Metrics of each split; what cannot be measured costs its metrics, not the encoders."""
+    measured = {}
+    for split in splits:
+        try:
+            measured[split] = result.measure(split)
+        except DataError as error:
+            print(f"note: {split} is not measured: {error}", file=sys.stderr)
+    return {split: values for split, values in measured.items() if values}
 
 
 def finetune_encoders(
@@ -129,7 +140,15 @@ def _save(
     for modality, tower in towers.items():
         tower.save_pretrained(folder / modality, merge=config.merge)
     if config.merge and "image_text" in config.active() and fits_open_clip(**towers):
-        save_pair(folder / OPEN_CLIP, **towers, temperature=temperature)
+        try:
+            save_pair(folder / OPEN_CLIP, **towers, temperature=temperature)
+        except (
+            RuntimeError,
+            ConfigError,
+            TypeError,
+        ) as error:  # of other shapes than their names say
+            reason = str(error).partition("\n")[0]
+            print(f"note: not written as one open_clip model as well: {reason}", file=sys.stderr)
 
 
 def _is_pair(towers: Mapping[str, Tower]) -> bool:

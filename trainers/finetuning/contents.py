@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.data.catalog import Catalog
+from mmalign.errors import DataError, nearest
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import SPLIT, SPLITS, IntArray, Media
 from mmalign.trainers.finetuning.fields import FieldText
@@ -67,9 +68,19 @@ def split_items(catalog: Catalog, seed: int = 0) -> tuple[IntArray, IntArray, In
     By the items' own column ``split`` where there is one; else items with a train row are trained
     on, and cold items of valid and test are measured; in a catalogue without a log a tenth each is
     held out by the seed. Whatever is measured is never trained on.
+
+    Raises:
+        DataError: The column names another split.
     """
     if SPLIT in catalog.items.columns:
         named = catalog.items[SPLIT].astype(str).to_numpy()
+        wrong = np.flatnonzero(~np.isin(named, SPLITS))
+        if len(wrong):
+            raise DataError(
+                f"items have an unknown split in row {wrong[0]}",
+                got=named[wrong[0]],
+                fix=nearest(named[wrong[0]], SPLITS),
+            )
         train, valid, test = (np.flatnonzero(named == name) for name in SPLITS)
     elif len(catalog.interactions):
         valid, test = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,8 @@ def _half(
 
 def _chunks(positions: list[int], size: int) -> list[list[int]]:
     """Part positions; one that would be left alone joins those before it."""
+    if not positions:
+        return []
     starts = list(range(0, len(positions), size))
     if len(starts) > 1 and len(positions) % size == 1:
         starts.pop()
@@ -233,5 +236,7 @@ def _chunks(positions: list[int], size: int) -> list[list[int]]:
 
 def _key(value: Media | None) -> int:
     """A number that is the same for the same content, in every process."""
+    if isinstance(value, Path) and value.is_file():
+        value = value.read_bytes()
     content = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)

@@ -12,7 +12,7 @@ __all__ = ["feature_drift", "similarity_drift", "weight_drift"]
 
 
 def feature_drift(rows: Tensor, frozen: Tensor) -> Tensor:
-    """Mean squared distance to the frozen rows, on the unit sphere.
+    """Mean squared distance to the frozen rows, on the unit sphere; zero where there are none.
 
     Shapes:
         rows, frozen: ``[B, D]``; returns: scalar, from 0 to 4.
@@ -21,6 +21,8 @@ def feature_drift(rows: Tensor, frozen: Tensor) -> Tensor:
         >>> feature_drift(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
         tensor(2.)
     """
+    if not len(rows):
+        return rows.sum() * 0
     return (F.normalize(rows, dim=1) - F.normalize(frozen, dim=1)).square().sum(dim=1).mean()
 
 
@@ -54,5 +56,5 @@ def weight_drift(weights: Iterable[nn.Parameter], start: Sequence[Tensor]) -> Te
         >>> weight_drift([nn.Parameter(torch.tensor([3.0, 4.0]))], [torch.zeros(2)])
         tensor(12.5000, grad_fn=<DivBackward0>)
     """
-    terms = [(w - s).square().sum() for w, s in zip(weights, start, strict=True)]
+    terms = [(w - s.to(w)).square().sum() for w, s in zip(weights, start, strict=True)]
     return torch.stack(terms).sum() / 2

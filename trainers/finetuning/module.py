@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -13,9 +14,10 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from mmalign.errors import TrainingError
+from mmalign.errors import ConfigError, TrainingError
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.objectives.alignment import LearnedTemperature
@@ -102,9 +104,23 @@ class FinetuneModule(LightningModule):
         scale = [self.temperature.log_temperature, self.bias]
         groups.append({"params": scale, "lr": config.learning_rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
-        steps = -(-int(self.trainer.estimated_stepping_batches) // config.accumulate)
-        schedule = warmup_cosine(optimizer, steps, config.warmup)
+        schedule = warmup_cosine(optimizer, self._num_steps(), config.warmup)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _num_steps(self) -> int:
+        """Steps of the optimizer in the whole run; the last group of an epoch may be short."""
+        trainer = self.trainer
+        if not math.isfinite(trainer.estimated_stepping_batches):  # asking makes the loader as well
+            raise ConfigError(
+                "the learning rate falls over the whole run, so its length has to be known",
+                got={"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps},
+                fix="set trainer.max_epochs or trainer.max_steps",
+            )
+        steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
+        if trainer.max_epochs not in (None, -1):
+            groups = math.ceil(trainer.num_training_batches / self._config.accumulate)
+            steps = min(steps, trainer.max_epochs * groups)
+        return int(steps)
 
     def on_train_epoch_start(self) -> None:
         """Start the clock."""
@@ -168,10 +184,14 @@ class FinetuneModule(LightningModule):
         if min(half.sizes, default=2) > 1:
             return tower
 
+        norms = [m for m in tower.modules() if isinstance(m, _BatchNorm) and m.training]
+
         def alone(inputs: Any) -> Tensor:
-            tower.eval()
+            for norm in norms:
+                norm.eval()
             rows: Tensor = tower(inputs)
-            tower.train()
+            for norm in norms:
+                norm.train()
             return rows
 
         return alone

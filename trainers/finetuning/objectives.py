@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
-from mmalign.errors import ConfigError
+from mmalign.errors import ConfigError, DataError
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import IntArray, Tower
 from mmalign.objectives.contrast import behaviour_loss, clip_loss, same_content, siglip_loss
@@ -121,6 +122,15 @@ class BehaviourContrast:
         return loss * share_of_mean(len(asked), len(answers))
 
 
+def _among(matrix: sp.csr_matrix, items: IntArray) -> sp.csr_matrix:
+    """Interactions with these items alone, ``[U, I]``."""
+    chosen = np.zeros(matrix.shape[1], matrix.dtype)
+    chosen[items] = 1
+    among = sp.csr_matrix(matrix @ sp.diags_array(chosen))
+    among.eliminate_zeros()
+    return among
+
+
 def _own_pairs(contents: Contents, halves: Sequence[str], seed: int) -> ItemPairs:
     sides = [contents.plain[half] for half in halves]
     has_both = [row for row in contents.train if all(side[row] is not None for side in sides)]
@@ -157,7 +167,7 @@ def make_objectives(
 
     Raises:
         ConfigError: An objective lacks its tower or its interactions.
-        DataError: Fewer than two items are left for an objective.
+        DataError: Fewer than two items are left for an objective, or none that its tower can read.
     """
     objectives: list[Objective] = []
     for name, weight in config.active().items():
@@ -182,12 +192,18 @@ def make_objectives(
             sigmoid = config.loss == "siglip"
             objectives.append(PairContrast(name, weight, halves, pairs, sigmoid=sigmoid))
         else:
-            matrix = catalog.matrix("train")
+            matrix = _among(catalog.matrix("train"), contents.train)
             if not matrix.nnz:
                 raise ConfigError(
                     f"the objective {name} needs interactions",
                     fix="name data.interactions, or leave the objective out",
                 )
+            for modality in towers:
+                if all(contents.plain[modality][row] is None for row in contents.train):
+                    raise DataError(
+                        f"no item to train on has {modality}, which the objective {name} reads",
+                        fix=f"check data.{modality}, or leave encoders.{modality} out",
+                    )
             if name == "graph":
                 objectives += [
                     GraphContrast(

@@ -26,6 +26,7 @@ class WordTower(nn.Module):
     """A sum of word vectors."""
 
     modality = "text"
+    fingerprint = "of a toy"
 
     def __init__(self, dim: int = 16, dropout: float = 0.0) -> None:
         super().__init__()

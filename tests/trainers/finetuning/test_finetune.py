@@ -12,6 +12,7 @@ from mmalign.errors import ConfigError, DataError, TrainingError
 from mmalign.finetuning import TowerConfig
 from mmalign.trainers.finetune import finetune
 from mmalign.trainers.finetuning.contents import split_items
+from mmalign.trainers.finetuning.data import _key
 from mmalign.trainers.finetuning.validation import encode_rows
 from mmalign.trainers.resume import read_checkpoint
 
@@ -246,13 +247,9 @@ def test_one_pair_cannot_be_contrasted(shop, towers, told, tmp_path):
         finetune(told(1), catalog, towers, folder=tmp_path, progress=False)
 
 
-def test_batches_of_one_pair_have_nothing_to_say(shop, towers, told, tmp_path):
-    start = weights(towers)
-    config = told(1, batch_size=1, weight_decay=0.0)
-    result = finetune(config, shop, towers, folder=tmp_path, progress=False)
-    assert curve(result, "train/loss") == {0: 0.0}
-    for name, value in weights(towers).items():
-        assert torch.equal(value, start[name])
+def test_batches_of_one_pair_have_nothing_to_say(told):
+    with pytest.raises(ConfigError, match="a batch of one has nothing to contrast"):
+        told(1, batch_size=1)
 
 
 def test_l2_sp_holds_weights_where_they_were(shop, towers, told, tmp_path):
@@ -305,3 +302,120 @@ def test_items_are_split_by_their_column_by_the_log_or_by_the_seed(shop):
     parts = split_items(bare, seed=3)
     assert [len(part) for part in parts] == [48, 6, 6]
     assert sorted(np.concatenate(parts)) == list(range(60))
+
+
+class Forced(Callback):
+    """Validation says what it is told; after an epoch the run may be killed."""
+
+    def __init__(self, values, *, killed_after=None):
+        self.values, self.killed_after = values, killed_after
+
+    def on_validation_epoch_end(self, trainer, module):
+        if not trainer.sanity_checking:
+            value = torch.tensor(self.values[trainer.current_epoch])
+            trainer.callback_metrics["valid/retrieval"] = value
+
+    def on_train_epoch_start(self, trainer, module):
+        if self.killed_after is not None and trainer.current_epoch > self.killed_after:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_run_still_knows_its_best_epoch(shop, towers, told, tmp_path):
+    values, killed = [0.5, 0.8, 0.6, 0.55], copy.deepcopy(towers)
+    finetune(
+        told(4), shop, towers, folder=tmp_path / "a", progress=False, callbacks=[Forced(values)]
+    )
+    given = {"folder": tmp_path / "b", "progress": False}
+    with pytest.raises(TrainingError, match="interrupted"):
+        finetune(told(4), shop, killed, callbacks=[Forced(values, killed_after=1)], **given)
+    last = str(tmp_path / "b" / "checkpoints" / "last.ckpt")
+    finetune(told(4), shop, killed, resume=last, callbacks=[Forced(values)], **given)
+    for name, value in weights(towers).items():
+        assert torch.equal(value, weights(killed)[name])
+
+
+@pytest.mark.parametrize("drift", ["none", "similarity", "features"])
+def test_behaviour_trains_where_few_items_have_a_picture(shop, towers, told, tmp_path, drift):
+    items = shop.items.copy()
+    items.loc[np.arange(len(items)) % 10 != 0, "image"] = None
+    few = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    config = told(2, objectives={"behaviour": 1.0}, batch_size=4, drift=drift, drift_weight=0.1)
+    told_of = config.finetune
+    towered = {m: replace(told_of.tower(m), dim=None) for m in ("text", "image")}
+    config = replace(config, finetune=replace(told_of, **towered))
+    result = finetune(config, few, towers, folder=tmp_path, progress=False)
+    assert all(np.isfinite(value) for value in curve(result, "train/loss").values())
+
+
+@pytest.mark.parametrize("objective", ["behaviour", "graph"])
+def test_a_tower_without_anything_to_read_is_refused(shop, towers, told, tmp_path, objective):
+    items = shop.items.copy()
+    items.loc[shop.warm, "image"] = None
+    none = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    with pytest.raises(DataError, match=f"has image, which the objective {objective} reads"):
+        finetune(
+            told(1, objectives={objective: 1.0}), none, towers, folder=tmp_path, progress=False
+        )
+
+
+@pytest.mark.parametrize("objective", ["behaviour", "graph"])
+def test_items_measured_by_their_column_are_in_no_objective(
+    shop, towers, told, tmp_path, objective
+):
+    """Other content of measured items that users took, same weights: nothing was read."""
+    items = shop.items.copy()
+    items["split"] = np.where(np.arange(len(items)) % 3 == 0, "test", "train")
+    held = items["split"] == "test"
+    one = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    items.loc[held, "title"] = "nonsense"
+    items.loc[held, "image"] = [b"broken"] * held.sum()
+    other = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    changed = copy.deepcopy(towers)
+    config = told(2, objectives={objective: 1.0})
+    config = replace(config, trainer={"max_epochs": 2, "limit_val_batches": 0})
+    finetune(config, one, towers, folder=tmp_path / "a", progress=False)
+    finetune(config, other, changed, folder=tmp_path / "b", progress=False)
+    for name, value in weights(towers).items():
+        assert torch.equal(value, weights(changed)[name])
+
+
+def test_an_unknown_split_names_the_nearest(shop, towers, told, tmp_path):
+    items = shop.items.copy()
+    items["split"] = ["train"] * 50 + ["valid"] * 4 + ["tset"] * 6
+    wrong = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    with pytest.raises(DataError, match=r"unknown split in row 54 .*tset.*test"):
+        finetune(told(1), wrong, towers, folder=tmp_path, progress=False)
+
+
+class Rates(Callback):
+    def __init__(self):
+        self.found = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.found.append(max(group["lr"] for group in trainer.optimizers[0].param_groups))
+
+
+@pytest.mark.parametrize("limit", [{"max_epochs": 4}, {"max_epochs": -1, "max_steps": 4}])
+def test_the_rate_falls_to_the_very_end(shop, towers, told, tmp_path, limit):
+    """44 items in batches of 16 are 2 steps an epoch; three at a time, one of the optimizer."""
+    rates, config = Rates(), told(4, accumulate=3, warmup=0.0)
+    config = replace(config, trainer=limit)
+    finetune(config, shop, towers, folder=tmp_path, progress=False, callbacks=[rates])
+    expected = [0.02 * (1 + np.cos(np.pi * step / 4)) / 2 for step in range(4)]
+    np.testing.assert_allclose(rates.found[::2], expected, rtol=1e-6)
+
+
+def test_a_run_without_an_end_is_refused(shop, towers, told, tmp_path):
+    config = replace(told(1), trainer={"max_epochs": -1})
+    with pytest.raises(ConfigError, match="its length has to be known"):
+        finetune(config, shop, towers, folder=tmp_path, progress=False)
+
+
+def test_copies_of_a_picture_are_no_negatives(tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    for path, content in zip(paths, [b"same", b"same", b"other"], strict=True):
+        path.write_bytes(content)
+    keys = [_key(path) for path in paths]
+    assert keys[0] == keys[1] == _key(b"same")
+    assert keys[2] != keys[0]
+    assert _key(tmp_path / "absent.png") == _key(tmp_path / "absent.png")
