@@ -123,6 +123,13 @@ def _named_targets(core: nn.Module, targets: tuple[str, ...]) -> list[str]:
                 fix=nearest(target, words or adaptable),
             )
         names += found
+    grouped = [n for n in names if getattr(adaptable[n], "groups", 1) > 1]
+    if grouped:
+        raise ConfigError(
+            "LoRA's product cannot be merged into a convolution in groups",
+            got=grouped[0],
+            fix="name 1x1 convolutions or linear maps in targets",
+        )
     for name, module in core.named_modules():
         if isinstance(module, nn.MultiheadAttention) and f"{name}.out_proj" in names:
             raise ConfigError(

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from mmalign.encoders import load_encoder
+from mmalign.errors import DataError
+from mmalign.trainers.finetuning.validation import Retrieval
 
 
 @dataclass
@@ -289,3 +291,26 @@ def test_two_processes_tune_as_one(mmalign, tuning, chunk):
     ]
     # Pictures are altered by process and place, so the losses are close, not equal.
     assert curves[1].to_numpy() == pytest.approx(curves[0].to_numpy(), rel=0.15)
+
+
+def test_towers_are_kept_where_open_clip_fails_or_test_cannot_be_read(mmalign, tuning, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("size mismatch for visual.trunk\nmore")
+
+    monkeypatch.setattr("mmalign.cli.finetune.fits_open_clip", lambda **_: True)
+    monkeypatch.setattr("mmalign.cli.finetune.save_pair", fail)
+    measure = Retrieval.__call__
+
+    def unread(self, split):
+        if split == "test":
+            raise DataError("nothing can be read", got="broken", fix="mend it")
+        return measure(self, split)
+
+    monkeypatch.setattr(Retrieval, "__call__", unread)
+    shown = mmalign(*tuning("--finetune.test", "true"))
+    assert shown.code == 0, shown.err
+    assert "note: test is not measured: nothing can be read" in shown.err
+    assert "open_clip model as well: size mismatch for visual.trunk\n" in shown.err
+    tuned = tuning.folder / "tuned"
+    assert load_encoder(tuned / "text").dim == 12
+    assert "test" not in json.loads((tuned / "metrics.json").read_text())

@@ -9,6 +9,7 @@ import torch
 
 from mmalign.encoders import load_encoder
 from mmalign.encoders.text import TextEncoder, TransformersText
+from mmalign.errors import EncoderError
 from mmalign.interfaces import Encoder
 
 TEXTS = ["a red cup", "tea", "blue cup of tea and cake and a red cake", "of", "Red CUP and unknown"]
@@ -150,3 +151,13 @@ def test_packaged_minilm_equals_a_plain_transformers_loop():
     assert minilm.dim == 384
     alone = np.concatenate([minilm.encode([text]).values for text in texts])
     np.testing.assert_allclose(encoded.values, alone, atol=1e-5)
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(bert_folder, monkeypatch):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bert_folder)
+    tokenizer.pad_token = None
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
+    with pytest.raises(EncoderError, match="no token to pad with"):
+        load_encoder(bert_folder, device="cpu")

@@ -135,3 +135,27 @@ def test_packaged_efficientnet_equals_a_plain_loop(pictures):
     np.testing.assert_allclose(got, expected, atol=1e-5)
     alone = np.concatenate([encoder.encode([path]).values for path in pictures])
     np.testing.assert_allclose(got, alone, atol=1e-5)
+
+
+def test_pictures_that_stay_of_different_shapes_are_one_line(dinov2_folder, tmp_path):
+    for name, size in (("wide", (40, 20)), ("tall", (20, 40))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "library: transformers\nmodality: image\n"
+        f"folder: {dinov2_folder}\npreprocess: {{do_center_crop: false}}\n"
+    )
+    encoder = load_encoder(path, device="cpu")
+    with pytest.raises(EncoderError, match="pictures of different shapes"):
+        encoder.encode([tmp_path / "wide.png", tmp_path / "tall.png"])
+
+
+@pytest.mark.parametrize("size", [96, [96, 96]])
+def test_a_size_that_is_not_three_numbers_is_refused(timm_folder, tmp_path, size):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        f"library: timm\nmodality: image\nfolder: {timm_folder}\n"
+        f"preprocess: {{input_size: {size}}}\n"
+    )
+    with pytest.raises(EncoderError, match="input_size of a timm model has three numbers"):
+        load_encoder(path, device="cpu")

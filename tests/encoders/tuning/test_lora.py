@@ -114,3 +114,8 @@ def test_lora_of_minilm_is_a_small_share_and_starts_exact(tune):
     rows = tower(tower.collate(["a red cup"], training=False).inputs).detach().numpy()
     expected = load_encoder("minilm", device="cpu").encode(["a red cup"]).values
     np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
+def test_convolutions_in_groups_are_refused(timm_folder, tune):
+    with pytest.raises(ConfigError, match="cannot be merged into a convolution in groups"):
+        load_tower(timm_folder, tune(mode="lora", targets=("conv_dw",)))
