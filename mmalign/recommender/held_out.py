@@ -35,6 +35,8 @@ def check_held_out(recommender: Recommender, catalog: Catalog, split: str) -> No
     known_users = pd.Index(recommender.user_ids).get_indexer(catalog.user_ids)[users]
     known_items = pd.Index(recommender.item_ids).get_indexer(catalog.item_ids)[items]
     is_known = (known_users >= 0) & (known_items >= 0)
+    if not is_known.any():
+        return
     users, items = users[is_known], items[is_known]
     trained = recommender.seen["train"][known_users[is_known], known_items[is_known]]
     still = catalog.matrix("train")[users, items]

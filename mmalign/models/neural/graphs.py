@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from mmalign.errors import DataError
+from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.graph.knn import combine_knn, content_knn, interaction_knn
 from mmalign.graph.propagation import SparseOperator, keep_edges, symmetric_normalise
 from mmalign.interfaces import BoolArray
@@ -61,6 +61,9 @@ def item_graphs(
         if name in given:
             near = sp.csr_matrix(given[name])[warm][:, warm]
             listed = np.asarray(near.getnnz(axis=1) > 0)
+        elif name not in data.features:
+            valid = sorted({*given, *data.features})
+            raise ConfigError("no such modality", got=name, fix=nearest(name, valid))
         else:
             feature = data.features[name]
             listed = (feature.present & feature.values.any(axis=1))[warm]
