@@ -103,12 +103,12 @@ class ImageEncoder:
         """
         rows = Rows(len(values), self.dim, normalize=self.normalize)
         for start, batch in self._decoded(values):
-            good = [i for i, item in enumerate(batch) if isinstance(item, torch.Tensor)]
+            good = {i: item for i, item in enumerate(batch) if isinstance(item, torch.Tensor)}
             for i, item in enumerate(batch):
                 if isinstance(item, str):
                     rows.problems[start + i] = item
             if good:
-                pixels = stack_pixels([batch[i] for i in good])  # type: ignore[misc]
+                pixels = stack_pixels(list(good.values()))
                 rows.put([start + i for i in good], self._run(pixels))
         return rows.encoded()
 
@@ -147,7 +147,7 @@ def read_pixels(value: Media, transform: Transform) -> torch.Tensor | str:
         return str(error)
 
 
-def stack_pixels(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+def stack_pixels(pictures: list[torch.Tensor]) -> torch.Tensor:
     """Make one batch, ``[B, 3, H, W]``.
 
     Raises:
@@ -160,7 +160,7 @@ def stack_pixels(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
             got=f"{shapes[0]}, {shapes[1]}",
             fix="let the preset's preprocess crop or squash them to one size",
         )
-    return torch.stack(list(pictures))
+    return torch.stack(pictures)
 
 
 def average_views(

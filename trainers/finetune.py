@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
@@ -119,7 +118,7 @@ def finetune(
         seed=config.seed,
     )
     origin = _origin(config, catalog, contents, towers)
-    views = _views(config, catalog, towers, contents, origin, folder / "views", progress)
+    views = _views(config, towers, contents, origin, folder / "views", progress)
     batches: LightningDataModule
     if stream is not None:
         batches = StreamedDataModule(stream, config.finetune, objectives, towers, seed=config.seed)
@@ -165,7 +164,6 @@ def finetune(
 
 def _views(
     config: ExperimentConfig,
-    catalog: Catalog,
     towers: Mapping[str, Tower],
     contents: Contents,
     origin: Mapping[str, Any],
@@ -176,18 +174,16 @@ def _views(
     count = config.finetune.image.views
     if not count or "image" not in towers:
         return {}
-    rows = contents.train
-    if config.finetune.uses_behaviour():
-        rows = np.union1d(rows, np.flatnonzero(catalog.warm))
     pictures = contents.plain["image"]
+    told = [origin, *(_stamp(pictures[row]) for row in contents.train)]
     every = Views(
         towers["image"],
         pictures,
-        rows,
+        contents.train,
         count=count,
         seed=config.seed,
         folder=folder,
-        name=hashlib.sha256(repr([origin, *map(_stamp, pictures)]).encode()).hexdigest()[:16],
+        name=hashlib.sha256(repr(told).encode()).hexdigest()[:16],
         progress=progress,
     )
     return {"image": every}

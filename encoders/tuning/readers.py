@@ -87,10 +87,10 @@ class ImageReader:
         # Not kept: a pool does not live on in the processes that data loaders fork.
         with ThreadPoolExecutor(min(cpu_count(), MAX_WORKERS), "mmalign-decode") as pool:
             read = list(pool.map(self._read, values, seeds))
-        kept = [i for i, pixels in enumerate(read) if isinstance(pixels, torch.Tensor)]
+        good = {i: pixels for i, pixels in enumerate(read) if isinstance(pixels, torch.Tensor)}
         problems = {i: reason for i, reason in enumerate(read) if isinstance(reason, str)}
-        pixels = stack_pixels([read[i] for i in kept]) if kept else None  # type: ignore[misc]
-        return TowerBatch(pixels, kept, problems)
+        pixels = stack_pixels(list(good.values())) if good else None
+        return TowerBatch(pixels, list(good), problems)
 
     def sample(self) -> torch.Tensor:
         """Pixels of a black picture."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,14 @@ def _chunks(positions: list[int], size: int) -> list[list[int]]:
 def _key(value: Media | None) -> int:
     """A number that is the same for the same content, in every process."""
     if isinstance(value, Path) and value.is_file():
-        value = value.read_bytes()
-    content = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+        return _file_key(value)
+    return _digest(value if isinstance(value, bytes) else str(value).encode("utf-8", "replace"))
+
+
+@lru_cache(maxsize=2**20)  # a file is read for it once, not whenever its item is drawn
+def _file_key(path: Path) -> int:
+    return _digest(path.read_bytes())
+
+
+def _digest(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from mmalign.errors import DataError
+from mmalign.errors import ConfigError, DataError
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Feature
 from mmalign.models.base import TrainData
@@ -127,3 +127,8 @@ def test_the_first_edge_is_drawn_by_its_weight(rng):
     weights = np.array([[1 / np.sqrt(6), 1 / np.sqrt(3), 1 / np.sqrt(3)], [1 / np.sqrt(2), 0, 0]])
     drawn = sum(prune_edges(matrix, 0.25, rng).toarray() for _ in range(4000)) / 4000
     np.testing.assert_allclose(drawn, weights / weights.sum(), atol=0.03)
+
+
+def test_a_misspelt_modality_names_the_nearest(data):
+    with pytest.raises(ConfigError, match=r"no such modality \(got 'txt'\).*text"):
+        item_graphs(data, k=2, modalities=("txt",))

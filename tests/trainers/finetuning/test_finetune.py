@@ -10,10 +10,11 @@ from lightning.pytorch import Callback
 
 from mmalign.errors import ConfigError, DataError, TrainingError
 from mmalign.finetuning import TowerConfig
-from mmalign.trainers.finetune import finetune
+from mmalign.trainers.finetune import _stamp, finetune
 from mmalign.trainers.finetuning.contents import split_items
 from mmalign.trainers.finetuning.data import _key
 from mmalign.trainers.finetuning.validation import encode_rows
+from mmalign.trainers.finetuning.views import Views
 from mmalign.trainers.resume import read_checkpoint
 
 ALL = {"image_text": 1.0, "behaviour": 0.5, "text_pairs": 0.5, "graph": 0.5}
@@ -419,3 +420,36 @@ def test_copies_of_a_picture_are_no_negatives(tmp_path):
     assert keys[0] == keys[1] == _key(b"same")
     assert keys[2] != keys[0]
     assert _key(tmp_path / "absent.png") == _key(tmp_path / "absent.png")
+
+
+def test_views_of_a_picture_that_changed_are_made_anew(shop, towers, told, tmp_path, monkeypatch):
+    """Interrupted runs in one folder: the same pictures find their views, others do not."""
+    made = []
+
+    class Watched(Views):
+        def _write(self, path, tower, values):
+            made.append(path.name)
+            super()._write(path, tower, values)
+
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmalign.trainers.finetune.Views", Watched)
+    items = shop.items.copy()
+    row = np.flatnonzero(shop.warm)[0]
+    items.loc[[row], "image"] = [items["image"][row][:-4] + bytes(4)]
+    changed = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    config = told(2, image=TowerConfig(views=1))
+    for catalog, count in ((shop, 1), (shop, 1), (changed, 2)):
+        with pytest.raises(TrainingError, match="interrupted"):
+            finetune(config, catalog, towers, folder=tmp_path, progress=False, callbacks=[Stop()])
+        assert len(made) == count
+
+
+def test_a_file_that_changed_has_another_stamp(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    before = _stamp(path)
+    path.write_bytes(b"other")
+    assert _stamp(path) != before
