@@ -22,6 +22,20 @@ FLAT = {"encoders"}
 T = TypeVar("T")
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, where YAML would quietly keep the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"key {key.value!r} is given twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
 def from_dict(cls: type[T], values: Mapping[str, Any] | None, *, where: str = "") -> T:
     """Build a config dataclass from plain values, checking keys and types on the way.
 
@@ -89,13 +103,17 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: The file is absent, is not YAML, or holds no mapping.
+        ConfigError: The file is absent, is not YAML, holds no mapping, or a key twice.
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise ConfigError("config file not found", got=str(path), fix="check --config") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"cannot read {where}", got=error.problem, fix="mend the YAML") from None
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise ConfigError(f"cannot read {path}", got=str(error), fix="mend the YAML") from None
     if values is None:

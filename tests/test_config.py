@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -230,6 +231,23 @@ class TestYaml:
         assert load_yaml(tmp_path / "c.yaml") == {"a": {"b": [1, "ü"]}}
         (tmp_path / "c.yaml").write_text("# nothing\n")
         assert load_yaml(str(tmp_path / "c.yaml")) == {}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a: 1\nb: {c: 1, c: 2}\n", "line 2 (got \"key 'c' is given twice\")"),
+            ("a: 1\nb: [1\nc: 2\n", "line 3"),
+            ("a:\n\tb: 1\n", "line 2"),
+        ],
+    )
+    def test_the_line_that_is_wrong_is_named(self, tmp_path: Path, text: str, message: str) -> None:
+        (tmp_path / "c.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            load_yaml(tmp_path / "c.yaml")
+
+    def test_a_key_may_override_one_that_is_merged_in(self, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+        assert load_yaml(tmp_path / "c.yaml")["b"] == {"x": 3, "y": 2}
 
     @pytest.mark.parametrize(
         ("content", "message"),

@@ -204,6 +204,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_of_somebody_else_is_left_alone(tmp_path):
+    own = pd.DataFrame({"item_id": ["mine"]})
+    own.to_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match=r"no generated shop's.*items.parquet.*new or empty"):
+        generate_shop(tmp_path, num_items=100, num_users=50)
+    assert pd.read_parquet(tmp_path / "items.parquet").equals(own)
+
+
+def test_a_shop_replaces_a_shop(tmp_path):
+    for count in (100, 120):
+        generate_shop(tmp_path, num_items=count, num_users=50)
+        assert len(pd.read_parquet(tmp_path / "items.parquet")) == count
+
+
 def _hits(scores, truth, seen, k=20):
     """Share of the truths that are among the best k."""
     best = np.argsort(-np.where(seen, -np.inf, scores), axis=1)[:, :k]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmalign.cli.fit import fit_recommender
-from mmalign.cli.setup import check_trainer_names, resolve_path
+from mmalign.cli.setup import check_trainer_names, resolve_paths
 from mmalign.config import from_dict, load_yaml
 from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
@@ -35,5 +35,5 @@ def fit(
     if not isinstance(config, ExperimentConfig):
         config = from_dict(ExperimentConfig, config)
     check_trainer_names(config)
-    recommender, _, _ = fit_recommender(resolve_path(config), "python", progress=progress)
+    recommender, _, _ = fit_recommender(resolve_paths(config), "python", progress=progress)
     return recommender

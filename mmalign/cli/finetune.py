@@ -12,7 +12,7 @@ import torch
 
 from mmalign.atomic import check_writable, whole_folder
 from mmalign.cli.process import process_number
-from mmalign.cli.setup import resolve_path
+from mmalign.cli.setup import resolve_paths
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
 from mmalign.encoders.tuning import Tower, fits_open_clip, is_pair, load_tower, save_pair
@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
         return 0
     output = Path(options.output)
     check_writable(output, FILES)
-    config = resolve_path(options.config)
+    config = resolve_paths(options.config)
     is_first = process_number() == 0
     towers, result = finetune_encoders(
         config, output.name, resume=options.ckpt_path, progress=is_first

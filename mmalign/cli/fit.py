@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmalign.atomic import check_writable
 from mmalign.cli.process import process_number
-from mmalign.cli.setup import attribute_encoder, encode, load_encoders, resolve_path
+from mmalign.cli.setup import attribute_encoder, encode, load_encoders, resolve_paths
 from mmalign.data.audit import audit
 from mmalign.data.catalog import Catalog
 from mmalign.errors import DataError
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
     started = time.perf_counter()
     is_first = process_number() == 0
     recommender, _, _ = fit_recommender(
-        resolve_path(options.config), output.name, resume=options.ckpt_path, progress=is_first
+        resolve_paths(options.config), output.name, resume=options.ckpt_path, progress=is_first
     )
     if is_first:
         recommender.save_pretrained(output)

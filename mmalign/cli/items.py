@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mmalign.cli.setup import (
     config_over,
     encode,
     load_encoders,
+    print_lines,
     refuse_overrides,
 )
 from mmalign.cli.tables import check_output, print_json, read_ids, write_table
@@ -54,6 +55,8 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
         config = config_over(recommender.config, options, "data", "encoders", "cache")
         is_given = "path" in options.overrides.get("data", {})
         folder = Path(config.data.path) if is_given else file.parent
+        if not folder.is_dir():
+            raise DataError("data.path is no folder", got=str(folder), fix="check the path")
         added = add_items(recommender, file, folder, config)
         recommender.save_pretrained(options.output)
         print(f"added {added:,} items, saved {options.output}", file=sys.stderr)
@@ -89,6 +92,8 @@ def add_items(recommender: Recommender, file: Path, folder: Path, config: Experi
     table = read_table(file, config.data.text_columns())
     catalog = Catalog.from_pandas(table, None, config=config.data, root=folder)
     new_items(catalog.items, recommender.item_ids)  # refused before hours of encoding
+    print_lines(f"note: {notice}" for notice in catalog.notices)
+    _check_pictures(catalog.images(), folder)
     attributes = None
     if recommender.attributes:
         attributes = _Fitted(AttributeEncoder.from_dict(recommender.attributes))
@@ -96,6 +101,17 @@ def add_items(recommender: Recommender, file: Path, folder: Path, config: Experi
     features, _ = encode(config, catalog, encoders, attributes)
     recommender.add_items(catalog.items, features)
     return catalog.num_items
+
+
+def _check_pictures(images: Iterable[Path | bytes | None], folder: Path) -> None:
+    """Fail when no file is where the cells say: one lost picture is reported, all are a mistake."""
+    named = [image for image in images if image is not None]
+    if named and not any(isinstance(image, bytes) or image.is_file() for image in named):
+        raise DataError(
+            f"none of the {len(named):,} pictures that the items name is in {folder}",
+            got=str(named[0]),
+            fix="name the folder that their paths start from: --data.path DIR",
+        )
 
 
 def audience(parser: argparse.ArgumentParser) -> Run:
@@ -170,13 +186,25 @@ def _fitted_encoders(recommender: Recommender, config: ExperimentConfig) -> dict
     """The encoders an artefact was fitted with; one is loaded when something is to be encoded."""
     if not recommender.encoders:
         return {}
-    here = load_encoders(config, recommender.encoders)
+    try:
+        here = load_encoders(config, recommender.encoders)
+    except EncoderError as error:
+        wanted = ", ".join(
+            f"--encoders.{modality} PATH (fingerprint {fingerprint[:12]})"
+            for modality, fingerprint in recommender.encoders.items()
+        )
+        raise EncoderError(
+            "an encoder the artefact was fitted with is not here",
+            got=str(error),
+            fix=f"give {wanted}",
+        ) from error
     for modality, fingerprint in recommender.encoders.items():
         if modality in here and here[modality].fingerprint != fingerprint:
             raise EncoderError(
                 f"the {modality} encoder here is not the one the artefact was fitted with",
                 got=here[modality].fingerprint[:12],
-                fix=f"use the encoder with fingerprint {fingerprint[:12]}, or fit anew",
+                fix=f"give --encoders.{modality} PATH of the one with fingerprint "
+                f"{fingerprint[:12]}, or fit anew",
             )
     return {
         modality: encoder for modality, encoder in here.items() if modality in recommender.encoders

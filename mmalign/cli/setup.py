@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmalign.config import from_dict, load_yaml, merge, to_dict
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
-from mmalign.errors import ConfigError
+from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Encoder, Feature
 from mmalign.models import modalities_of
@@ -29,9 +29,10 @@ __all__ = [
     "config_over",
     "encode",
     "load_encoders",
+    "print_lines",
     "read_config",
     "refuse_overrides",
-    "resolve_path",
+    "resolve_paths",
 ]
 
 
@@ -72,7 +73,7 @@ def read_config(options: argparse.Namespace) -> ExperimentConfig:
         values = merge(values, load_yaml(file))
     config = from_dict(ExperimentConfig, merge(values, options.overrides))
     check_trainer_names(config)
-    return resolve_path(config)
+    return resolve_paths(config)
 
 
 def config_over(
@@ -101,7 +102,7 @@ def config_over(
                 f"--{name} does nothing here, the artefact is fitted",
                 fix=f"leave it out; what can be set is {', '.join(sections)}",
             )
-    return resolve_path(config)
+    return resolve_paths(config)
 
 
 def check_trainer_names(config: ExperimentConfig) -> None:
@@ -126,12 +127,23 @@ def refuse_overrides(options: argparse.Namespace) -> None:
         )
 
 
-def resolve_path(config: ExperimentConfig) -> ExperimentConfig:
-    """Make the path of a data folder absolute, so that an artefact finds it from anywhere."""
-    folder = Path(config.data.path).expanduser()
-    if config.data.path and folder.is_dir():
-        return replace(config, data=replace(config.data, path=str(folder.resolve())))
-    return config
+def resolve_paths(config: ExperimentConfig) -> ExperimentConfig:
+    """Make paths of the data folder and of encoders absolute: an artefact is used from anywhere."""
+    from mmalign.encoders import available_presets
+
+    presets = available_presets() if config.encoders else ()
+    encoders = {
+        modality: name if name in presets else _resolved(name)
+        for modality, name in config.encoders.items()
+    }
+    data = replace(config.data, path=_resolved(config.data.path))
+    return replace(config, data=data, encoders=encoders)
+
+
+def _resolved(text: str) -> str:
+    """The absolute path of what is there; a name of something else, such as an id, stays."""
+    path = Path(text).expanduser()
+    return str(path.resolve()) if text and path.exists() else text
 
 
 def load_encoders(
@@ -155,6 +167,12 @@ def load_encoders(
         if modality not in ("text", "image") and not modality.startswith("text."):
             fix = "text, image, or a text column as text.title"
             raise ConfigError(f"unknown modality 'encoders.{modality}'", fix=fix)
+        column = modality.partition(".")[2]
+        if column and config.data.text and column not in config.data.text:
+            raise ConfigError(
+                f"encoders.{modality} names no column of data.text",
+                fix=nearest(column, config.data.text),
+            )
     found: dict[str, Encoder] = {}
     encoders: dict[str, Encoder] = {}
     used = set()
@@ -195,6 +213,14 @@ def _encoded_modalities(config: ExperimentConfig) -> list[str]:
         {"text", *(f"text.{column}" for column in config.data.text)} if config.data.text else set()
     )
     every |= {"image"} if config.data.image else set()
+    known = {*every, *config.data.attributes, *config.data.neighbours}
+    for name in named:
+        if name not in known | {"text", "image"}:  # the two may come encoded with the data
+            raise ConfigError(
+                f"model {config.model.name} is told to read a modality that there is not",
+                got=name,
+                fix=nearest(name, known),
+            )
     return [name for name in named if name in every]
 
 

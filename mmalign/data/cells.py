@@ -76,7 +76,7 @@ def as_number(values: pd.Series, table: str) -> pd.Series:
         raise DataError(
             f"column {values.name!r} of the {table} has no number in row {values.index[wrong[0]]}",
             got=plain(values.iloc[wrong[0]]),
-            fix="correct the cell, or leave it empty",
+            fix="correct the cell",
         )
     return numbers
 
@@ -94,12 +94,13 @@ def as_seconds(values: pd.Series, table: str) -> pd.Series:
     is_date = pd.api.types.is_datetime64_any_dtype(values.dtype)
     if pd.api.types.is_numeric_dtype(values.dtype):
         seconds = values
-    elif not is_date and pd.to_numeric(values, errors="coerce").notna().equals(values.notna()):
-        seconds = pd.to_numeric(values)
     else:
         written = None if is_date else "ISO8601"
         dates = pd.to_datetime(values, errors="coerce", utc=True, format=written)
         seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        numbers = seconds if is_date else pd.to_numeric(values, errors="coerce")
+        if numbers.notna().sum() >= seconds.notna().sum():  # a bad cell is one of the larger kind
+            seconds = numbers
     wrong = (seconds.isna() & values.notna()).to_numpy() | np.isinf(seconds.to_numpy(np.float64))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

@@ -7,6 +7,7 @@ a model that reads only one of them leaves much of the behaviour unexplained.
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _SHARE_AT_OPENING = 0.3  # of the catalogue; the rest arrives at a growing rate
 _SHARE_WITHOUT_PICTURE = 0.01
 _SHARE_WITH_MAKING = 0.4
 _VALID_FROM, _TEST_FROM = 0.8, 0.9  # shares of the log, in order of time
+_TABLES = ("items", "users", "interactions")
+_MARK = "shop.json"
 _REGIONS = ("north", "east", "south", "west")
 
 
@@ -44,17 +47,18 @@ def generate_shop(
     items of the two splits are disjoint. The very newest items may have no purchase at all.
 
     Args:
-        folder: Where to write; made when absent. Files of the same names are replaced.
+        folder: Where to write; made when absent. A shop that is there is replaced.
         num_items: Size of the catalogue, at least :data:`MIN_ITEMS`.
         num_users: Number of shoppers, at least :data:`MIN_USERS`.
         seed: Same seed, same shop.
 
     Returns:
-        The folder, holding ``items.parquet``, ``users.parquet``, ``interactions.parquet`` and
-        ``images/``.
+        The folder, holding ``items.parquet``, ``users.parquet``, ``interactions.parquet``,
+        ``images/``, and ``shop.json`` with the arguments.
 
     Raises:
-        DataError: The sizes are too small, or the folder cannot be written.
+        DataError: The sizes are too small, or the folder cannot be written or holds tables of
+            somebody else.
     """
     if num_items < MIN_ITEMS or num_users < MIN_USERS:
         raise DataError(
@@ -63,6 +67,7 @@ def generate_shop(
             fix=f"ask for at least {MIN_ITEMS} items and {MIN_USERS} users",
         )
     folder = Path(folder)
+    _refuse_others(folder)
     streams = np.random.SeedSequence(seed).spawn(5)
     nature_rng, text_rng, picture_rng, taste_rng, user_rng = map(np.random.default_rng, streams)
     nature = _invent(num_items, nature_rng)
@@ -76,6 +81,8 @@ def generate_shop(
     }
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)
+        arguments = {"num_items": num_items, "num_users": num_users, "seed": seed}
+        (folder / _MARK).write_text(json.dumps(arguments) + "\n", encoding="utf-8")
         _draw(items, nature, folder, picture_rng)
         for name, table in tables.items():
             table.to_parquet(folder / f"{name}.parquet", index=False)
@@ -84,6 +91,16 @@ def generate_shop(
             "cannot write the shop", got=str(error), fix="choose a folder you may write to"
         ) from None
     return folder
+
+
+def _refuse_others(folder: Path) -> None:
+    there = [name for name in _TABLES if (folder / f"{name}.parquet").exists()]
+    if there and not (folder / _MARK).exists():
+        raise DataError(
+            "the folder holds a table that is no generated shop's, which would be lost",
+            got=str(folder / f"{there[0]}.parquet"),
+            fix="name a new or empty folder",
+        )
 
 
 def _invent(num_items: int, rng: np.random.Generator) -> pd.DataFrame:

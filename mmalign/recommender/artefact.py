@@ -119,18 +119,29 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def push(recommender: Recommender, repo_id: str, *, private: bool, token: str | None) -> str:
-    """Upload an artefact; paths of this machine are left out of it."""
+    """Upload an artefact; paths of this machine are left out of it.
+
+    Raises:
+        ArtefactError: The hub cannot be reached, or refuses.
+    """
     from huggingface_hub import HfApi
 
-    api = HfApi(token=token)
-    api.create_repo(repo_id, private=private, exist_ok=True)
     public = copy.copy(recommender)
     public.config = _without_local_paths(recommender.config)
-    with tempfile.TemporaryDirectory() as folder:
-        _write(public, Path(folder))
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message="Upload mmalign recommender"
-        )
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            _write(public, Path(folder))
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message="Upload mmalign recommender"
+            )
+    except Exception as error:  # the hub's client has changed its errors twice
+        raise ArtefactError(
+            f"cannot upload to {repo_id!r}",
+            got=str(error),
+            fix="check the name, the network, and the token (hf auth login)",
+        ) from error
     return str(commit.commit_url)
 
 

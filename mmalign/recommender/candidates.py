@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def choose(
     """Row numbers of the items of a slice that pass a filter, or all of several.
 
     Raises:
-        ConfigError: There is no such slice, or the condition cannot be read.
+        ConfigError: There is no such slice, or a filter is none or cannot be read.
         DataError: The condition names a column that is not there, or the mask does not fit.
 
     Example:
@@ -36,16 +36,32 @@ def choose(
         [0]
     """
     slices = {"warm": warm, "cold": ~warm, "all": np.ones_like(warm)}
+    if not isinstance(candidates, str):
+        raise ConfigError(
+            "candidates must be warm, cold or all",
+            got=candidates,
+            fix="pass filter=lambda items: items.item_id.isin(ids) to choose items by id",
+        )
     if candidates not in slices:
         raise ConfigError(f"unknown candidates {candidates!r}", fix=nearest(candidates, slices))
     chosen = slices[candidates]
-    filters = [filter] if isinstance(filter, str) or callable(filter) else filter or ()
-    for one in filters:
+    filters = [filter] if isinstance(filter, str) or callable(filter) else filter
+    for one in () if filters is None else _listed(filters):
         if isinstance(one, str):
             chosen = chosen & Condition.parse(one).mask(items, "items")
         else:
             chosen = chosen & _mask(one(items), len(items))
     return np.flatnonzero(chosen)
+
+
+def _listed(filters: Any) -> list[Filter]:
+    found = list(filters) if isinstance(filters, Iterable) else [filters]
+    for one in found:
+        if not (isinstance(one, str) or callable(one)):
+            raise ConfigError(
+                "a filter is a condition or a function", got=one, fix="pass filter='price < 20'"
+            )
+    return found
 
 
 def _mask(found: Any, num_items: int) -> BoolArray:

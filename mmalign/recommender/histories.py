@@ -19,15 +19,18 @@ def as_ids(ids: Iterable[object], what: str) -> list[str]:
     """Write ids as text, as a catalogue does.
 
     Raises:
-        ConfigError: It is one text instead of a list of ids.
+        ConfigError: It is no list of ids, or one is missing.
 
     Example:
         >>> as_ids([7, "ann"], "users")
         ['7', 'ann']
     """
-    if isinstance(ids, str):
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise ConfigError(f"{what} must be a list of ids", got=ids, fix=f"pass [{ids!r}]")
-    return [str(text) for text in as_text(pd.Series(list(ids), name=what, dtype=object))]
+    texts = as_text(pd.Series(list(ids), name=what, dtype=object))
+    if texts.isna().any():
+        raise ConfigError(f"an id of {what} is missing", got=None, fix="leave it out")
+    return [str(text) for text in texts]
 
 
 def pick(matrix: sp.csr_matrix, rows: IntArray) -> sp.csr_matrix:

@@ -23,7 +23,7 @@ from mmalign.interfaces import (
     FloatArray,
     IntArray,
 )
-from mmalign.models import Model
+from mmalign.models import Model, modalities_of
 from mmalign.models.calibration import Calibration, standardise
 from mmalign.progress import advancing
 from mmalign.ranking import ranked_lists, top_k
@@ -178,22 +178,30 @@ class Recommender:
         else:
             ids = np.array(as_ids(users, "users"), dtype=object)
             rows = pd.Index(self.user_ids).get_indexer(ids).astype(np.int64)
+        if isinstance(exclude_seen, str) or not isinstance(exclude_seen, Iterable):
+            raise ConfigError(
+                "exclude_seen must be a list of splits", got=exclude_seen, fix="pass ['train']"
+            )
         seen = [self._split(name) for name in exclude_seen]
         columns = choose(self.items, self.warm, candidates, filter)
-        lists, strangers = [], 0
+        lists: list[pd.DataFrame] = []
+        strangers: list[str] = []
+        shown = []
         with advancing("ranking", len(rows), progress) as advance:
             for start in range(0, max(len(rows), 1), BLOCK):
                 part = rows[start : start + BLOCK]
                 scores, unknown = self._scores(pick(self.seen["train"], part))
                 taken = union([pick(matrix, part) for matrix in seen])[:, columns] if seen else None
                 found = top_k(scores[:, columns], _at_most(k, len(columns)), taken)
-                strangers += int(unknown.sum())
                 owners = ids[start : start + BLOCK]
+                strangers += owners[unknown].tolist()
+                shown.append(columns[np.unique(found[0][found[0] >= 0])])
                 lists.append(
                     ranked_lists(*found, owners, self.item_ids[columns], (USER_ID, ITEM_ID))
                 )
                 advance(len(part))
         _warn_of_strangers(strangers)
+        self._warn_of_blanks(np.concatenate(shown), "their order among themselves says nothing")
         return pd.concat(lists, ignore_index=True)
 
     def fold_in(
@@ -226,8 +234,13 @@ class Recommender:
         )
         columns = choose(self.items, self.warm, candidates, filter)
         scores, unknown = self._scores(taken)
-        _warn_of_strangers(int(unknown.sum()))
+        if unknown[0]:
+            warnings.warn(
+                "the history says nothing to the model: popular items are recommended", stacklevel=2
+            )
         found = top_k(scores[:, columns], _at_most(k, len(columns)), taken[:, columns])
+        shown = columns[found[0][found[0] >= 0]]
+        self._warn_of_blanks(shown, "their order among themselves says nothing")
         frame = ranked_lists(*found, [""], self.item_ids[columns], (USER_ID, ITEM_ID))
         return frame.drop(columns=USER_ID)
 
@@ -276,7 +289,7 @@ class Recommender:
             scores, unknown = self._scores(self.seen["train"][start : start + BLOCK])
             scores[unknown] = -np.inf
             blocks.append(scores[:, columns])
-        self._warn_of_blanks(columns)
+        self._warn_of_blanks(columns, "everybody is as good an audience for them")
         taken = union(list(self.seen.values()))[:, columns].T.tocsr()
         scores = np.ascontiguousarray(np.concatenate(blocks).T)
         found = top_k(scores, _at_most(k, len(self.user_ids)), taken)
@@ -353,7 +366,26 @@ class Recommender:
         return scores, strangers
 
     def _calibrated(self, history: sp.csr_matrix) -> FloatArray:
-        return self.calibration.apply(self.model.components(history), self.warm)
+        scores = self.calibration.apply(self.model.components(history), self.warm)
+        blank = self._blank()
+        if self.serves_cold and self.model.uses_content and blank.any():
+            scores[:, blank] = scores[:, ~blank].min(axis=1, keepdims=True) - 1
+        return scores
+
+    def _blank(self) -> BoolArray:
+        """``[I]``: items that nobody touched and of which the model reads nothing.
+
+        They come last: what calibration gives cold items is meant for those that are known a bit.
+        """
+        known = self.warm.copy()
+        if self.serves_cold and self.model.uses_content:
+            named = modalities_of(self.config.model) or tuple(self.features)
+            read = [self.features[name] for name in named if name in self.features]
+            if not read:
+                known[:] = True  # no content is kept to tell by
+            for feature in read:
+                known |= feature.present
+        return ~known
 
     def _popularity(self) -> FloatArray:
         """``[I]``: what somebody with the history of all users together would be shown."""
@@ -364,16 +396,12 @@ class Recommender:
         popular[self.warm] = known[0, self.warm]
         return popular
 
-    def _warn_of_blanks(self, rows: IntArray) -> None:
-        """Warn of items that a model can only rank alike: cold ones without content it reads."""
-        known = self.warm.copy()
-        for feature in self.features.values() if self.serves_cold else ():
-            known |= feature.present
-        blank = rows[~known[rows]]
+    def _warn_of_blanks(self, rows: IntArray, consequence: str) -> None:
+        blank = np.unique(rows[self._blank()[rows]])
         if len(blank):
             warnings.warn(
                 f"{len(blank)} items have neither a train row nor content that the model reads, "
-                f"first {self.item_ids[blank[0]]!r}: everybody is as good an audience for them",
+                f"first {self.item_ids[blank[0]]!r}: {consequence}",
                 stacklevel=3,
             )
 
@@ -390,9 +418,10 @@ def _at_most(k: int, available: int) -> int:
     return min(int(k), max(available, 1))
 
 
-def _warn_of_strangers(count: int) -> None:
-    if count:
+def _warn_of_strangers(users: Sequence[str]) -> None:
+    if users:
         warnings.warn(
-            f"{count} users have no history that says anything: popular items are recommended",
+            f"{len(users)} users have no history that says anything, first {users[0]!r}: "
+            "popular items are recommended",
             stacklevel=3,
         )

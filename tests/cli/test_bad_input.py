@@ -107,6 +107,13 @@ REFUSED = {
     "a weight that is a word": Refused(
         change("interactions", with_cell("weight", 4, "much")), "no number in row 4 (got 'much')"
     ),
+    "one time that is a word": Refused(
+        change(
+            "interactions",
+            lambda f: f.assign(timestamp=[1 if row != 4 else "yesterday" for row in range(len(f))]),
+        ),
+        "no time in row 4 (got 'yesterday')",
+    ),
     "nothing is positive": Refused(
         lambda _: None, "no interaction is positive", ("--data.positive", "split == 'nothing'")
     ),
@@ -146,6 +153,28 @@ def test_input_that_cannot_be_used_is_one_line(mmalign, house, shop, tmp_path, n
     shown = mmalign(command, *arguments)
     assert shown.code == 1
     assert case.message in shown.error
+    assert not art.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--model.name", "collective", "--model.collective.kernel.modalities", "[txt]"),
+            "a modality that there is not (got 'txt'): did you mean 'text'",
+        ),
+        (
+            ("--encoders.text.titel", "minilm"),
+            "encoders.text.titel names no column of data.text: did you mean 'title'",
+        ),
+        (("--seed", "-1"), "seed must be from 0 to 2^32 - 1 (got -1): pass 0"),
+    ],
+)
+def test_settings_that_name_nothing_are_one_line(mmalign, house, tmp_path, options, message):
+    art = tmp_path / "never"
+    shown = mmalign("fit", "--config", house.everything, *options, "--output", art)
+    assert shown.code == 2
+    assert message in shown.error
     assert not art.exists()
 
 

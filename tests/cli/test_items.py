@@ -242,3 +242,49 @@ def test_overrides_of_a_fitted_model_are_refused(mmalign, house, new_items, tmp_
     shown = mmalign("add-items", house.art, new_items, *arguments)
     assert shown.code == 2
     assert "--model does nothing here" in shown.error
+
+
+def test_pictures_that_are_all_elsewhere_are_a_mistake(mmalign, house, new_items, tmp_path):
+    elsewhere = tmp_path / "table"
+    elsewhere.mkdir()
+    moved = new_items.rename(elsewhere / "items.csv")
+    added = tmp_path / "added"
+    shown = mmalign("add-items", house.art, moved, "--output", added)
+    assert shown.code == 1
+    assert "none of the 12 pictures that the items name is in" in shown.error
+    assert "--data.path DIR" in shown.error
+    shown = mmalign("add-items", house.art, moved, "--output", added, "--data.path", "nowhere")
+    assert (shown.code, "data.path is no folder (got 'nowhere')" in shown.error) == (1, True)
+    assert not added.exists()
+    shown = mmalign(
+        "add-items", house.art, moved, "--output", added, "--data.path", new_items.parent
+    )
+    assert shown.code == 0
+
+
+def test_encoders_named_by_relative_paths_are_found_from_anywhere(
+    mmalign, house, new_items, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(house.text_encoder.parent)
+    art, name = tmp_path / "art", house.text_encoder.name
+    own = ["--encoders.text", name, "--cache", tmp_path / "cache"]
+    shown = mmalign("fit", "--config", house.everything, *own, "--output", art)
+    assert shown.code == 0, shown.err
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    shown = mmalign("add-items", art, new_items, "--output", tmp_path / "added")
+    assert shown.code == 0, shown.err
+
+
+def test_an_encoder_that_is_gone_is_asked_for(mmalign, house, new_items, tmp_path):
+    art = tmp_path / "art"
+    shutil.copytree(house.art, art)
+    config = json.loads((art / "config.json").read_text())
+    config["experiment"]["encoders"]["text"] = "gone/text"
+    (art / "config.json").write_text(json.dumps(config))
+    shown = mmalign("add-items", art, new_items, "--output", tmp_path / "added")
+    assert shown.code == 1
+    wanted = config["encoders"]["text"][:12]
+    assert "gone/text" in shown.error
+    assert f"--encoders.text PATH (fingerprint {wanted})" in shown.error

@@ -415,6 +415,22 @@ class TestHub:
         assert pushed.encoders == {"text": "my-encoder", "image": "efficientnet-lite0"}
         assert pushed.trainer == {"default_root_dir": "runs", "max_epochs": 3}
 
+    def test_a_hub_that_cannot_be_reached(
+        self, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import huggingface_hub
+
+        class Api:
+            def __init__(self, token: str | None) -> None:
+                pass
+
+            def create_repo(self, *_: object, **__: object) -> None:
+                raise RuntimeError("no route to host")
+
+        monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+        with pytest.raises(ArtefactError, match=r"cannot upload to 'ann/films'.*no route to host"):
+            recommender.push_to_hub("ann/films")
+
     @pytest.mark.parametrize("path", ["someorg/some-model", "gpt2", "/no/such/folder", "a/b/c", ""])
     def test_what_is_nowhere(
         self, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

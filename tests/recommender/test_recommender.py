@@ -168,6 +168,13 @@ class TestRecommend:
             ({"exclude_seen": ("tran",)}, "did you mean 'train'"),
             ({"exclude_seen": ("test",)}, "cannot name 'test'"),
             ({"filter": "price"}, "write it like"),
+            ({"filter": 5}, "a condition or a function .got 5"),
+            ({"filter": ["price < 3", 5]}, "a condition or a function .got 5"),
+            ({"candidates": ["i01", "i02"]}, "warm, cold or all .*item_id.isin"),
+            ({"exclude_seen": "train"}, "a list of splits .got 'train'"),
+            ({"exclude_seen": False}, "a list of splits .got False"),
+            ({"users": [None]}, "an id of users is missing"),
+            ({"users": 7}, "users must be a list of ids .got 7"),
         ],
     )
     def test_wrong_arguments(
@@ -354,9 +361,13 @@ class TestAddItems:
         assert recommender.features["image"].present[-2:].tolist() == [False, False]
         nothing = Feature(np.zeros((1, 6), np.float32), np.zeros(1, bool))
         recommender.add_items(pd.DataFrame({"item_id": ["c"]}), {"text": nothing})
-        found = recommender.recommend(["u00"], k=99, candidates="cold").set_index("item_id").score
-        # of an item without any content nothing is known: the average, and the shift of cold items
-        assert found["c"] == pytest.approx(0.1, abs=1e-5)
+        with pytest.warns(UserWarning, match="neither a train row nor content.*'c': their order"):
+            found = recommender.recommend(["u00"], k=99)
+        assert found.item_id.iloc[-1] == "c"  # known is nothing of it, so it has no cold shift
+        assert recommender.calibration.cold_shift > 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            recommender.recommend(["u00"], k=5)
 
     def test_no_items_at_all(self, recommender: Recommender, features: dict[str, Feature]) -> None:
         recommender.add_items(pd.DataFrame({"item_id": []}), self.content(features))
@@ -475,6 +486,8 @@ def test_k_must_be_a_whole_number(recommender: Recommender, k: object) -> None:
 def test_one_text_is_no_list_of_ids(recommender: Recommender) -> None:
     with pytest.raises(ConfigError, match=r"history must be a list of ids \(got 'i01'\)"):
         recommender.fold_in("i01")
+    with pytest.raises(ConfigError, match=r"history must be a list of ids \(got None\)"):
+        recommender.fold_in(None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"history must be a list of ids \(got 'i02'\)"):
         recommender.explain("i01", history="i02")
 
