@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
     add_config_option(
         parser,
         "mmalign add-items ART new_items.parquet --output ART2\n\n"
-        "paths of pictures are relative to the file, or to --data.path DIR",
+        "paths of pictures start from the folder of the file, or where none is there from that of "
+        "the fitted data; --data.path DIR names another",
     )
     parser.add_argument("artefact", metavar="ART", help="folder, or repository id on the hub")
     parser.add_argument("items", metavar="ITEMS", help=".parquet, .csv or .jsonl, as items of fit")
@@ -54,10 +56,10 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
         recommender = Recommender.from_pretrained(options.artefact)
         config = config_over(recommender.config, options, "data", "encoders", "cache")
         is_given = "path" in options.overrides.get("data", {})
-        folder = Path(config.data.path) if is_given else file.parent
-        if not folder.is_dir():
-            raise DataError("data.path is no folder", got=str(folder), fix="check the path")
-        added = add_items(recommender, file, folder, config)
+        folders = (config.data.path,) if is_given else (file.parent, config.data.path)
+        if is_given and not Path(config.data.path).is_dir():
+            raise DataError("data.path is no folder", got=config.data.path, fix="check the path")
+        added = add_items(recommender, file, config, [Path(folder) for folder in folders])
         recommender.save_pretrained(options.output)
         print(f"added {added:,} items, saved {options.output}", file=sys.stderr)
         return 0
@@ -65,14 +67,16 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
-def add_items(recommender: Recommender, file: Path, folder: Path, config: ExperimentConfig) -> int:
+def add_items(
+    recommender: Recommender, file: Path, config: ExperimentConfig, folders: Sequence[Path]
+) -> int:
     """Encode the items of a file and append them to a recommender.
 
     Args:
         recommender: Grows in place.
         file: Table of the new items.
-        folder: Paths of pictures are relative to it.
         config: Names the columns, the encoders and the cache.
+        folders: Paths of pictures start from the first of these that holds any of them.
 
     Returns:
         How many.
@@ -90,10 +94,10 @@ def add_items(recommender: Recommender, file: Path, folder: Path, config: Experi
             fix="fit one that reads content, such as aligned or kernel_ridge",
         )
     table = read_table(file, config.data.text_columns())
-    catalog = Catalog.from_pandas(table, None, config=config.data, root=folder)
+    catalog = Catalog.from_pandas(table, None, config=config.data)
     new_items(catalog.items, recommender.item_ids)  # refused before hours of encoding
     print_lines(f"note: {notice}" for notice in catalog.notices)
-    _check_pictures(catalog.images(), folder)
+    catalog = _with_pictures(catalog, folders)
     attributes = None
     if recommender.attributes:
         attributes = _Fitted(AttributeEncoder.from_dict(recommender.attributes))
@@ -103,15 +107,20 @@ def add_items(recommender: Recommender, file: Path, folder: Path, config: Experi
     return catalog.num_items
 
 
-def _check_pictures(images: Iterable[Path | bytes | None], folder: Path) -> None:
-    """Fail when no file is where the cells say: one lost picture is reported, all are a mistake."""
-    named = [image for image in images if image is not None]
-    if named and not any(isinstance(image, bytes) or image.is_file() for image in named):
-        raise DataError(
-            f"none of the {len(named):,} pictures that the items name is in {folder}",
-            got=str(named[0]),
-            fix="name the folder that their paths start from: --data.path DIR",
-        )
+def _with_pictures(catalog: Catalog, folders: Sequence[Path]) -> Catalog:
+    """Look for the pictures: one that is lost is reported later, all of them hint at a mistake."""
+    for folder in folders:
+        found = replace(catalog, root=folder)
+        named = [image for image in found.images() if image is not None]
+        if not named or any(isinstance(image, bytes) or image.is_file() for image in named):
+            return found
+    where = " or ".join(map(str, folders))
+    warnings.warn(
+        f"none of the {len(named):,} pictures that the items name is in {where}: "
+        "name the folder that their paths start from, --data.path DIR",
+        stacklevel=2,
+    )
+    return found
 
 
 def audience(parser: argparse.ArgumentParser) -> Run:

@@ -154,8 +154,6 @@ class Catalog:
             log = cleaning.clean_interactions(interactions, config.positive, notices)
         elif items is None:
             raise DataError("there are neither items nor interactions", fix="give at least one")
-        else:
-            notices.append("there are no interactions")
         if items is None:
             items = pd.DataFrame({ITEM_ID: sorted(log[ITEM_ID].unique())})
         items = cleaning.clean_items(items, config, notices)

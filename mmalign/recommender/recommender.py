@@ -29,6 +29,7 @@ from mmalign.progress import advancing
 from mmalign.ranking import ranked_lists, top_k
 from mmalign.recommender import artefact
 from mmalign.recommender.additions import known_features, new_items, stacked
+from mmalign.recommender.blanks import blank_items, warn_of_blanks, warn_of_strangers
 from mmalign.recommender.candidates import Filter, choose
 from mmalign.recommender.explanation import Explanation, explain
 from mmalign.recommender.histories import as_ids, pick, says_nothing, union
@@ -200,7 +201,7 @@ class Recommender:
                     ranked_lists(*found, owners, self.item_ids[columns], (USER_ID, ITEM_ID))
                 )
                 advance(len(part))
-        _warn_of_strangers(strangers)
+        warn_of_strangers(strangers)
         self._warn_of_blanks(np.concatenate(shown), "their order among themselves says nothing")
         return pd.concat(lists, ignore_index=True)
 
@@ -235,9 +236,7 @@ class Recommender:
         columns = choose(self.items, self.warm, candidates, filter)
         scores, unknown = self._scores(taken)
         if unknown[0]:
-            warnings.warn(
-                "the history says nothing to the model: popular items are recommended", stacklevel=2
-            )
+            warnings.warn("the history says nothing: popular items are recommended", stacklevel=2)
         found = top_k(scores[:, columns], _at_most(k, len(columns)), taken[:, columns])
         shown = columns[found[0][found[0] >= 0]]
         self._warn_of_blanks(shown, "their order among themselves says nothing")
@@ -373,19 +372,7 @@ class Recommender:
         return scores
 
     def _blank(self) -> BoolArray:
-        """``[I]``: items that nobody touched and of which the model reads nothing.
-
-        They come last: what calibration gives cold items is meant for those that are known a bit.
-        """
-        known = self.warm.copy()
-        if self.serves_cold and self.model.uses_content:
-            named = modalities_of(self.config.model) or tuple(self.features)
-            read = [self.features[name] for name in named if name in self.features]
-            if not read:
-                known[:] = True  # no content is kept to tell by
-            for feature in read:
-                known |= feature.present
-        return ~known
+        return blank_items(self.model, self.features, modalities_of(self.config.model))
 
     def _popularity(self) -> FloatArray:
         """``[I]``: what somebody with the history of all users together would be shown."""
@@ -397,13 +384,7 @@ class Recommender:
         return popular
 
     def _warn_of_blanks(self, rows: IntArray, consequence: str) -> None:
-        blank = np.unique(rows[self._blank()[rows]])
-        if len(blank):
-            warnings.warn(
-                f"{len(blank)} items have neither a train row nor content that the model reads, "
-                f"first {self.item_ids[blank[0]]!r}: {consequence}",
-                stacklevel=3,
-            )
+        warn_of_blanks(self.item_ids[np.unique(rows[self._blank()[rows]])], consequence)
 
     def _split(self, name: str) -> sp.csr_matrix:
         if name not in self.seen:
@@ -416,12 +397,3 @@ def _at_most(k: int, available: int) -> int:
     if not isinstance(k, int | np.integer):
         raise ConfigError("k must be a whole number", got=k, fix="pass k=20")
     return min(int(k), max(available, 1))
-
-
-def _warn_of_strangers(users: Sequence[str]) -> None:
-    if users:
-        warnings.warn(
-            f"{len(users)} users have no history that says anything, first {users[0]!r}: "
-            "popular items are recommended",
-            stacklevel=3,
-        )

@@ -180,6 +180,7 @@ def test_a_new_item_may_lack_anything(mmalign, house, new_items, tmp_path):
     assert shown.code == 0, shown.err
     for line in ("image of item new 1: file not found", "image of item new 2: "):
         assert line in shown.err
+    assert "note: attribute year is no finite number in 1 items" in shown.err
     features = Recommender.from_pretrained(tmp_path / "added").features
     assert features["image"].present[-12:].tolist() == [False] * 3 + [True] * 9
     assert not features["year"].present[-9]
@@ -244,22 +245,27 @@ def test_overrides_of_a_fitted_model_are_refused(mmalign, house, new_items, tmp_
     assert "--model does nothing here" in shown.error
 
 
-def test_pictures_that_are_all_elsewhere_are_a_mistake(mmalign, house, new_items, tmp_path):
+def test_pictures_may_lie_beside_the_table_or_where_is_told(mmalign, house, new_items, tmp_path):
     elsewhere = tmp_path / "table"
     elsewhere.mkdir()
-    moved = new_items.rename(elsewhere / "items.csv")
-    added = tmp_path / "added"
+    moved, added = new_items.rename(elsewhere / "items.csv"), tmp_path / "added"
     shown = mmalign("add-items", house.art, moved, "--output", added)
-    assert shown.code == 1
-    assert "none of the 12 pictures that the items name is in" in shown.error
-    assert "--data.path DIR" in shown.error
-    shown = mmalign("add-items", house.art, moved, "--output", added, "--data.path", "nowhere")
-    assert (shown.code, "data.path is no folder (got 'nowhere')" in shown.error) == (1, True)
-    assert not added.exists()
-    shown = mmalign(
-        "add-items", house.art, moved, "--output", added, "--data.path", new_items.parent
-    )
     assert shown.code == 0
+    assert "none of the 12 pictures that the items name is in" in shown.err
+    assert "--data.path DIR" in shown.err
+    told = ["--output", added, "--data.path"]
+    shown = mmalign("add-items", house.art, moved, *told, "nowhere")
+    assert (shown.code, "data.path is no folder (got 'nowhere')" in shown.error) == (1, True)
+    shown = mmalign("add-items", house.art, moved, *told, new_items.parent)
+    assert "none of the" not in shown.err
+    assert Recommender.from_pretrained(added).features["image"].present[-12:].all()
+
+
+def test_pictures_of_the_fitted_data_are_found(mmalign, house, items, tmp_path):
+    copy = items[items["item_id"] == "i20"].assign(item_id="copy")
+    copy.to_parquet(tmp_path / "copy.parquet")
+    shown = mmalign("add-items", house.art, tmp_path / "copy.parquet", "--output", tmp_path / "a")
+    assert "image: 0 encoded in 0.0 s, 1 cached" in shown.err
 
 
 def test_encoders_named_by_relative_paths_are_found_from_anywhere(
