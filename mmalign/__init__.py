@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmalign.cli.api import fit
+    from mmalign.cli.api import add_items, fit
     from mmalign.recommender import Recommender
 
-__all__ = ["Recommender", "__version__", "fit"]
+__all__ = ["Recommender", "__version__", "add_items", "fit"]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for and no sooner: ``import mmalign`` itself loads nothing."""
-    if name == "fit":
-        from mmalign.cli.api import fit
+    if name in ("add_items", "fit"):
+        from mmalign.cli import api
 
-        return fit
+        return getattr(api, name)
     if name == "Recommender":
         from mmalign.recommender import Recommender
 

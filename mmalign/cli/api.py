@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mmalign.cli.fit import fit_recommender
+from mmalign.cli.items import add_items as append_items
 from mmalign.cli.setup import check_trainer_names, resolve_paths
 from mmalign.config import from_dict, load_yaml
 from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
 
-__all__ = ["fit"]
+__all__ = ["add_items", "fit"]
 
 
 def fit(
@@ -37,3 +40,34 @@ def fit(
     check_trainer_names(config)
     recommender, _, _ = fit_recommender(resolve_paths(config), "python", progress=progress)
     return recommender
+
+
+def add_items(
+    recommender: Recommender,
+    items: pd.DataFrame,
+    folder: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> int:
+    """Encode new items and append them by content alone, as ``mmalign add-items`` does.
+
+    The encoders are those the recommender was fitted with. Features that were made elsewhere are
+    for :meth:`mmalign.Recommender.add_items`.
+
+    Args:
+        recommender: Grows in place; nothing is trained and nobody's scores change.
+        items: ``item_id``, and the columns that it was fitted on.
+        folder: Where paths of pictures start; by default the folder of the fitted data.
+        progress: Whether to show bars and notes on standard error.
+
+    Returns:
+        How many.
+
+    Raises:
+        DataError: The table cannot be used, an item is known already, or the model cannot place
+            items that nobody has touched.
+        EncoderError: An encoder here is not the one the recommender was fitted with.
+    """
+    config = recommender.config
+    folders = [Path(config.data.path if folder is None else folder)]
+    return append_items(recommender, items, config, folders, progress=progress)

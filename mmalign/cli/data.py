@@ -45,7 +45,10 @@ def validate(parser: argparse.ArgumentParser) -> Run:
         if options.json:
             print_json(found.to_dict() | ({"leaks": leaks} if options.strict else {}))
         else:
-            print("\n".join([*found.lines(), *(f"leak: {leak}" for leak in leaks)]))
+            lines = [f"leak: {leak}" for leak in leaks]
+            if options.strict and found.ok and not leaks:
+                lines = [f"leaks: none, {config.model.name} learns nothing from what is held out"]
+            print("\n".join([*found.lines(), *lines]))
         wrong = (*found.errors, *leaks, *(found.warnings if options.strict else ()))
         if wrong:
             more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""

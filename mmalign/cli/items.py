@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mmalign.atomic import check_writable
 from mmalign.cli.setup import (
     add_config_option,
@@ -59,7 +61,8 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
         folders = (config.data.path,) if is_given else (file.parent, config.data.path)
         if is_given and not Path(config.data.path).is_dir():
             raise DataError("data.path is no folder", got=config.data.path, fix="check the path")
-        added = add_items(recommender, file, config, [Path(folder) for folder in folders])
+        table = read_table(file, config.data.text_columns())
+        added = add_items(recommender, table, config, [Path(folder) for folder in folders])
         recommender.save_pretrained(options.output)
         print(f"added {added:,} items, saved {options.output}", file=sys.stderr)
         return 0
@@ -68,21 +71,27 @@ def add_command(parser: argparse.ArgumentParser) -> Run:
 
 
 def add_items(
-    recommender: Recommender, file: Path, config: ExperimentConfig, folders: Sequence[Path]
+    recommender: Recommender,
+    items: pd.DataFrame,
+    config: ExperimentConfig,
+    folders: Sequence[Path],
+    *,
+    progress: bool = True,
 ) -> int:
-    """Encode the items of a file and append them to a recommender.
+    """Encode new items and append them to a recommender.
 
     Args:
         recommender: Grows in place.
-        file: Table of the new items.
+        items: With the columns that the model was fitted on.
         config: Names the columns, the encoders and the cache.
         folders: Paths of pictures start from the first of these that holds any of them.
+        progress: Whether to show bars and notes on standard error.
 
     Returns:
         How many.
 
     Raises:
-        DataError: The file cannot be used, an item is known already, or the model cannot place
+        DataError: The table cannot be used, an item is known already, or the model cannot place
             items that nobody has touched.
         EncoderError: An encoder here is not the one the artefact was fitted with.
     """
@@ -93,16 +102,16 @@ def add_items(
             f"model {config.model.name!r} cannot place new items",
             fix="fit one that reads content, such as aligned or kernel_ridge",
         )
-    table = read_table(file, config.data.text_columns())
-    catalog = Catalog.from_pandas(table, None, config=config.data)
+    catalog = Catalog.from_pandas(items, None, config=config.data)
     new_items(catalog.items, recommender.item_ids)  # refused before hours of encoding
-    print_lines(f"note: {notice}" for notice in catalog.notices)
+    if progress:
+        print_lines(f"note: {notice}" for notice in catalog.notices)
     catalog = _with_pictures(catalog, folders)
     attributes = None
     if recommender.attributes:
         attributes = _Fitted(AttributeEncoder.from_dict(recommender.attributes))
     encoders = _fitted_encoders(recommender, config)
-    features, _ = encode(config, catalog, encoders, attributes)
+    features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
     recommender.add_items(catalog.items, features)
     return catalog.num_items
 

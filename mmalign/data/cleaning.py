@@ -152,6 +152,8 @@ def with_split(log: pd.DataFrame, split: SplitConfig, notices: list[str]) -> pd.
                 fix=nearest(str(value), SPLITS),
             )
         labels = log[SPLIT].to_numpy(dtype=object)
+        if split != SplitConfig():
+            notices.append("the log has a split column: data.split does nothing")
     else:
         labels = apply(split, log)
         notices.append(f"the log has no split column: split by {split.describe()}")

@@ -14,6 +14,11 @@ from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
 
 
+@pytest.fixture
+def mmalign_cli(request):
+    return request.getfixturevalue("mmalign")
+
+
 @pytest.mark.parametrize("kind", ["file", "values", "config"])
 def test_fit_makes_what_the_command_line_makes(house, tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
@@ -27,6 +32,19 @@ def test_fit_makes_what_the_command_line_makes(house, tmp_path, monkeypatch, kin
     known = Recommender.from_pretrained(house.art)
     pd.testing.assert_frame_equal(recommender.recommend(k=5), known.recommend(k=5))
     assert recommender.measured == known.measured
+
+
+def test_add_items_appends_what_the_command_line_appends(house, items, tmp_path, mmalign_cli):
+    new = items.head(3).assign(item_id=["n1", "n2", "n3"])
+    recommender = Recommender.from_pretrained(house.art)
+    assert mmalign.add_items(recommender, new, progress=False) == 3
+    new.to_csv(tmp_path / "new.csv", index=False)
+    mmalign_cli("add-items", house.art, tmp_path / "new.csv", "--output", tmp_path / "added")
+    known = Recommender.from_pretrained(tmp_path / "added")
+    pd.testing.assert_frame_equal(recommender.recommend(k=99), known.recommend(k=99))
+    with pytest.warns(UserWarning, match="none of the 2 pictures"):
+        again = new.assign(item_id=["m1", "m2", "m3"])
+        mmalign.add_items(recommender, again, tmp_path, progress=False)
 
 
 def test_fit_names_the_nearest_key(house):

@@ -92,6 +92,7 @@ def test_validate_strictly_fits_the_model_and_looks_for_leaks(mmalign, house, mo
 
     shown = mmalign("validate", "--config", house.attributes, "--strict", "--json")
     assert json.loads(shown.out)["leaks"] == []
+    assert "leaks: none" in mmalign("validate", "--config", house.attributes, "--strict").out
 
     def leaky(self, data):
         self.warm = np.ones(len(data.warm), bool)
@@ -114,3 +115,8 @@ def test_an_encoder_without_anything_to_encode_is_noted(mmalign, house):
     assert "warning" not in mmalign("encode", "--config", house.everything).err
     shown = mmalign("encode", "--config", house.everything, "--encoders.text.title", "mpnet")
     assert "encoders.text.title is named but kernel_ridge does not read that column" in shown.err
+
+
+def test_a_split_that_is_told_and_not_used_is_noted(mmalign, house):
+    shown = mmalign("validate", "--config", house.attributes, "--data.split.kind", "leave_last")
+    assert "the log has a split column: data.split does nothing" in shown.err + shown.out
