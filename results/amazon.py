@@ -48,11 +48,13 @@ def main() -> None:
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0], help="of the last model, if trained"
     )
-    parser.add_argument("--options", nargs="*", default=[], help="of the config, as a.b=c")
+    parser.add_argument(
+        "--options", nargs="*", default=[], help="of the last model's config, as a.b=c"
+    )
     options = parser.parse_args()
     origin = provenance()
     base = merge(load_yaml(f"configs/amazon_{options.name}.yaml"), {"data": {"path": options.data}})
-    base = merge(base, parse_overrides([f"--{option}" for option in options.options]))
+    own = merge(base, parse_overrides([f"--{option}" for option in options.options]))
     chosen = f" --models {' '.join(options.models)} --seeds {' '.join(map(str, options.seeds))}"
     chosen += f" --options {' '.join(options.options)}" if options.options else ""
     rows = [
@@ -61,11 +63,11 @@ def main() -> None:
     ]
     for model in options.models:
         is_trained = model in ("fused", "lightgcn", "freedom")
-        many = is_trained and model == options.models[-1]
-        seeds = options.seeds if many else options.seeds[:1]
+        is_last = model == options.models[-1]
+        seeds = options.seeds if is_trained and is_last else options.seeds[:1]
         found = []
         for seed in seeds:
-            found.append(measure(base, options.name, model, seed))
+            found.append(measure(own if is_last else base, options.name, model, seed))
             rows.append(line(f"{model}, seed {seed}" if is_trained else model, found[-1]))
             write(options.name, chosen, origin, rows)
         if len(seeds) > 1:
