@@ -108,6 +108,8 @@ class FinetuneConfig:
             0.98; 0 takes the weights themselves (Polyak & Juditsky 1992).
         popularity: What an item's popularity takes off its co-interactions, as a power in [0, 1].
         neighbours: Partners that each item has in ``behaviour``.
+        start: Of new linear projections for ``image_text``: ``random``, or ``ridge``, where the
+            frozen row of the picture predicts that of the text in closed form.
         template: Text of an item, such as ``"{title} by {brand}[, {colour}]"``; by default the
             columns of ``data.text`` one after the other.
         field_dropout: Probability that training leaves out a text column.
@@ -140,6 +142,7 @@ class FinetuneConfig:
     average: float = 0.0
     popularity: float = 0.5
     neighbours: int = 20
+    start: Literal["random", "ridge"] = "random"
     template: str | None = None
     field_dropout: float = 0.0
     text_pairs: tuple[str, ...] = ()
@@ -220,6 +223,18 @@ class FinetuneConfig:
                 "finetune knows no such drift guard",
                 got=self.drift,
                 fix=nearest(self.drift, get_args(Drift)),
+            )
+        if self.start not in ("random", "ridge"):
+            raise ConfigError(
+                "finetune has no such start",
+                got=self.start,
+                fix=nearest(self.start, ("random", "ridge")),
+            )
+        if self.start == "ridge" and ("image_text" not in self.active() or self.streaming):
+            raise ConfigError(
+                "finetune.start: ridge needs the objective image_text, and no stream",
+                got={"objectives": dict(self.objectives), "streaming": self.streaming},
+                fix="set finetune.start: random",
             )
         if "text_pairs" in self.active() and len(self.text_pairs) != 2:
             raise ConfigError(

@@ -164,6 +164,19 @@ class Tower(Protocol):
         """What the first trained block is given, where views of pictures are asked for."""
         ...
 
+    @property
+    def starts_anew(self) -> bool:
+        """Whether it was given a new projection that is linear."""
+        ...
+
+    def below_projection(self, inputs: Any) -> Tensor:
+        """Encode as far as the new projection: ``[B, D']``."""
+        ...
+
+    def start_at(self, weight: Tensor) -> None:
+        """Set the first directions of the new projection: ``[D, D']``."""
+        ...
+
     def trainable(self) -> dict[str, list[nn.Parameter]]:
         """``trunk`` and ``projection`` to the parameters that are trained, maybe none."""
         ...

@@ -41,6 +41,7 @@ MODES = {
     },
     "last_n": {},
     "lora": {
+        "start": "ridge",
         "text.mode": "lora",
         "image.mode": "lora",
         "image.targets": "[blocks.3,blocks.4,blocks.5,blocks.6,conv_head]",
@@ -48,10 +49,11 @@ MODES = {
         "image.dim": 96,
         "text.rank": 5,
         "image.rank": 7,
-        "text.learning_rate": 2e-3,
-        "image.learning_rate": 4e-3,
+        "text.learning_rate": 4e-3,
+        "image.learning_rate": 8e-3,
     },
     "full": {
+        "start": "ridge",
         "text.mode": "full",
         "image.mode": "full",
         "image.views": 0,
@@ -184,8 +186,9 @@ def _write(found: dict[str, list[list[float]]], rows: list[str]) -> None:
         f"{provenance()}. Recall among\n"
         f"the 1,000 test items, means over seeds, from `{CONFIG}` with the mode changed.\n"
         "Ridge regresses frozen features on each other, at the encoders' own picture sizes; full\n"
-        "reads pictures at 160 x 128, for its memory; LoRA takes twelve epochs. Runs that were\n"
-        "there are not repeated. Minutes of one thread on a shared machine.\n\n"
+        "reads pictures at 160 x 128, for its memory; LoRA takes twelve epochs; both start with\n"
+        "projections in closed form (`start: ridge`). Runs that were there are not repeated.\n"
+        "Minutes of one thread on a shared machine.\n\n"
         + "\n".join(lines)
         + "\n"
         + (

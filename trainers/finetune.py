@@ -25,6 +25,7 @@ from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.data import FinetuneDataModule
 from mmalign.trainers.finetuning.module import FinetuneModule
 from mmalign.trainers.finetuning.objectives import make_objectives
+from mmalign.trainers.finetuning.start import start_projections
 from mmalign.trainers.finetuning.streamed import StreamedDataModule
 from mmalign.trainers.finetuning.validation import Retrieval
 from mmalign.trainers.finetuning.views import Views
@@ -105,6 +106,10 @@ def finetune(
         catalog = catalog.held_out()
     contents = Contents.of(catalog, config.finetune, seed=config.seed)
     started = time.perf_counter()
+    origin = _origin(config, catalog, contents, towers)
+    views = _views(config, towers, contents, origin, folder / "views", progress)
+    if config.finetune.start == "ridge" and resume is None:
+        start_projections(towers, contents, views, seed=config.seed)
     objectives = make_objectives(
         config.finetune, catalog, contents, towers, seed=config.seed, stream=stream
     )
@@ -117,8 +122,6 @@ def finetune(
         validate=lambda: measured("valid"),
         seed=config.seed,
     )
-    origin = _origin(config, catalog, contents, towers)
-    views = _views(config, towers, contents, origin, folder / "views", progress)
     batches: LightningDataModule
     if stream is not None:
         batches = StreamedDataModule(stream, config.finetune, objectives, towers, seed=config.seed)

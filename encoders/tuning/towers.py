@@ -75,8 +75,10 @@ class Tower(nn.Module):
         origin: Origin,
         tuning: Tuning,
         device: torch.device,
+        starts_anew: bool = False,
     ) -> None:
         super().__init__()
+        self._starts_anew = starts_anew
         self.modality = origin.preset.modality
         self.trunk = trunk
         self.projection = projection
@@ -127,12 +129,38 @@ class Tower(nn.Module):
         """
         if inputs is None:  # nothing could be read
             return torch.zeros(0, self.dim, device=next(self.parameters()).device)
-        if isinstance(inputs, dict) and "hidden" in inputs:
-            assert self._split is not None
-            return self._project(self._split.upper(self._laid_out(inputs["hidden"])))
-        if self.training or self.origin.preset.test_views == 1:
-            return self._encode(inputs)
-        return average_views(self._encode, inputs, self.origin.preset.test_views)
+        is_plain = not (isinstance(inputs, dict) and "hidden" in inputs)
+        if is_plain and not self.training and self.origin.preset.test_views != 1:
+            return average_views(self._encode, inputs, self.origin.preset.test_views)
+        return self._encode(inputs)
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether the tower was given a new projection that is linear."""
+        return self._starts_anew
+
+    def below_projection(self, inputs: Any) -> torch.Tensor:
+        """Encode as far as the new projection, ``[B, D']``, each picture by itself."""
+        was_training = self.training
+        self.eval()
+        rows = self._pooled(inputs)
+        self.train(was_training)
+        assert self.projection is not None
+        before: torch.Tensor = self.projection[:-2](rows)
+        return before
+
+    @torch.no_grad()
+    def start_at(self, weight: torch.Tensor) -> None:
+        """Set the first rows of the new projection, ``[D, D']``; what it has more is silenced.
+
+        What is silenced is the picture's, so that each such direction still has a gradient.
+        """
+        assert self.projection is not None
+        linear: Any = self.projection[-2]
+        count = min(len(weight), len(linear.weight))
+        linear.weight[:count] = weight[:count].to(linear.weight)
+        if self.modality == "image":
+            linear.weight[count:] = 0
 
     def lower(self, inputs: torch.Tensor) -> torch.Tensor:
         """Run what is frozen below the first trained block, where ``views`` asks for it."""
@@ -144,10 +172,17 @@ class Tower(nn.Module):
         return hidden
 
     def _encode(self, inputs: Any) -> torch.Tensor:
-        return self._project(self.trunk(self._laid_out(inputs) if self._conv else inputs))
-
-    def _project(self, rows: torch.Tensor) -> torch.Tensor:
+        rows = self._pooled(inputs)
         return rows if self.projection is None else self.projection(rows)
+
+    def _pooled(self, inputs: Any) -> torch.Tensor:
+        rows: torch.Tensor
+        if isinstance(inputs, dict) and "hidden" in inputs:
+            assert self._split is not None
+            rows = self._split.upper(self._laid_out(inputs["hidden"]))
+        else:
+            rows = self.trunk(self._laid_out(inputs) if self._conv else inputs)
+        return rows
 
     def _laid_out(self, values: torch.Tensor) -> torch.Tensor:
         if self._conv and values.dim() == 4:
@@ -255,10 +290,19 @@ def load_tower(name_or_path: str | Path, tuning: Tuning, *, device: str = "cpu")
         source,
         fingerprint,
     )
-    projection = _projected(projection, width, preset, tuning)
+    found, projection = projection, _projected(projection, width, preset, tuning)
+    starts_anew = projection is not found and not tuning.hidden
     if projection is not None:
         projection = projection.to(where)
-    return Tower(trunk, reader, projection, origin=origin, tuning=tuning, device=where)
+    return Tower(
+        trunk,
+        reader,
+        projection,
+        origin=origin,
+        tuning=tuning,
+        device=where,
+        starts_anew=starts_anew,
+    )
 
 
 def _width(

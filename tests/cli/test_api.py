@@ -42,8 +42,8 @@ def test_add_items_appends_what_the_command_line_appends(house, items, tmp_path,
     mmalign_cli("add-items", house.art, tmp_path / "new.csv", "--output", tmp_path / "added")
     known = Recommender.from_pretrained(tmp_path / "added")
     pd.testing.assert_frame_equal(recommender.recommend(k=99), known.recommend(k=99))
+    again = new.assign(item_id=["m1", "m2", "m3"])
     with pytest.warns(UserWarning, match="none of the 2 pictures"):
-        again = new.assign(item_id=["m1", "m2", "m3"])
         mmalign.add_items(recommender, again, tmp_path, progress=False)
 
 

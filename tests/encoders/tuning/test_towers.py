@@ -141,6 +141,32 @@ def test_a_new_projection_stands_on_top(hidden, layers, bert_folder, tune):
     assert rows.shape == (1, tower.dim) == (1, 5)
 
 
+@pytest.mark.parametrize("kind", ["bert", "timm"])
+def test_a_new_projection_can_be_started(kind, encoders, values, tune):
+    tower = load_tower(encoders[kind], tune(mode="head", dim=5))
+    assert tower.starts_anew
+    inputs = tower.collate(values(tower)[:3], training=False).inputs
+    tower.train()
+    below = tower.below_projection(inputs)
+    assert tower.training
+    weight = torch.randn(3, below.shape[1])
+    tower.start_at(weight)
+    tower.eval()
+    rows = tower(inputs)
+    torch.testing.assert_close(rows[:, :3], below @ weight.T)
+    assert bool((rows[:, 3:] == 0).all()) == (tower.modality == "image")
+    rows[:, 3:].sum().backward()
+    assert tower.projection[-2].weight.grad[3:].abs().sum() > 0
+
+
+def test_an_old_or_hidden_projection_is_not_started(bert_folder, tmp_path, tune):
+    load_tower(bert_folder, tune(mode="head", dim=5)).save_pretrained(tmp_path / "tuned")
+    assert not load_tower(tmp_path / "tuned", tune(mode="head", dim=5)).starts_anew
+    assert load_tower(tmp_path / "tuned", tune(mode="head", dim=4)).starts_anew
+    assert not load_tower(bert_folder, tune(mode="head", dim=5, hidden=7)).starts_anew
+    assert not load_tower(bert_folder, tune(mode="full", dim=None)).starts_anew
+
+
 def test_an_open_clip_tower_takes_no_other_projection(clip_presets, tune):
     assert load_tower(clip_presets["clip-text"], tune(dim=12)).dim == 12
     for wrong in ({"dim": 5}, {"hidden": 4}):

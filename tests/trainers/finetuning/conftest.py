@@ -47,6 +47,15 @@ class WordTower(nn.Module):
             return torch.zeros(0, self.dim)
         return self.projection(self.drop(self.words(inputs)))
 
+    starts_anew = True
+
+    def below_projection(self, inputs: Any) -> Tensor:
+        return self.words(inputs["hidden"] if isinstance(inputs, dict) else inputs)
+
+    def start_at(self, weight: Tensor) -> None:
+        self.projection.weight[: len(weight)] = weight[: self.dim]
+        self.projection.bias.zero_()
+
     def trainable(self) -> dict[str, list[nn.Parameter]]:
         return {
             "trunk": list(self.words.parameters()),
