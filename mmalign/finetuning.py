@@ -230,9 +230,10 @@ class FinetuneConfig:
                 got=self.start,
                 fix=nearest(self.start, ("random", "ridge")),
             )
-        if self.start == "ridge" and ("image_text" not in self.active() or self.streaming):
+        others = "image_text" not in self.active() or "graph" in self.active()
+        if self.start == "ridge" and (others or self.streaming):
             raise ConfigError(
-                "finetune.start: ridge needs the objective image_text, and no stream",
+                "finetune.start: ridge needs the objective image_text, and no graph or stream",
                 got={"objectives": dict(self.objectives), "streaming": self.streaming},
                 fix="set finetune.start: random",
             )

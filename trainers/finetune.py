@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.data import FinetuneDataModule
 from mmalign.trainers.finetuning.module import FinetuneModule
 from mmalign.trainers.finetuning.objectives import make_objectives
-from mmalign.trainers.finetuning.start import start_projections
+from mmalign.trainers.finetuning.start import check_startable, start_projections
 from mmalign.trainers.finetuning.streamed import StreamedDataModule
 from mmalign.trainers.finetuning.validation import Retrieval
 from mmalign.trainers.finetuning.views import Views
@@ -100,19 +101,23 @@ def finetune(
             fix="set another mode than frozen for a tower, or put a projection on one by dim",
         )
     _check_drift(config.finetune, towers)
+    if config.finetune.start == "ridge":
+        check_startable(towers)
     stream = catalog if isinstance(catalog, ItemStream) else None
     if isinstance(catalog, ItemStream):
         _check_streamed(config.finetune)
         catalog = catalog.held_out()
     contents = Contents.of(catalog, config.finetune, seed=config.seed)
     started = time.perf_counter()
-    origin = _origin(config, catalog, contents, towers)
-    views = _views(config, towers, contents, origin, folder / "views", progress)
-    if config.finetune.start == "ridge" and resume is None:
-        start_projections(towers, contents, views, seed=config.seed)
     objectives = make_objectives(
         config.finetune, catalog, contents, towers, seed=config.seed, stream=stream
     )
+    origin = _origin(config, catalog, contents, towers)
+    views = _views(config, towers, contents, origin, folder / "views", progress)
+    if config.finetune.start == "ridge":
+        if progress:
+            print("starting projections by ridge regression", file=sys.stderr)
+        start_projections(towers, contents, views, seed=config.seed)
     measured = Retrieval(config.finetune, catalog, contents, towers)
     module = FinetuneModule(
         towers,
@@ -263,15 +268,12 @@ def _origin(
         "seed": config.seed,
         "data.text": config.data.text,
         "data.image": config.data.image,
-        **{f"encoders.{name}": value for name, value in config.encoders.items()},
         **{f"fingerprint of {name}": tower.fingerprint for name, tower in towers.items()},
         **flat(to_dict(config.finetune), "finetune"),
     }
 
 
 if __name__ == "__main__":
-    import sys
-
     from mmalign.cli.main import main
 
     sys.exit(main(["finetune", *sys.argv[1:]]))

@@ -12,6 +12,7 @@ from mmalign.cli.fit import fit_recommender
 from mmalign.cli.items import add_items as append_items
 from mmalign.cli.setup import check_trainer_names, resolve_paths
 from mmalign.config import from_dict, load_yaml
+from mmalign.errors import DataError
 from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
 
@@ -69,5 +70,7 @@ def add_items(
         EncoderError: An encoder here is not the one the recommender was fitted with.
     """
     config = recommender.config
+    if folder is not None and not Path(folder).is_dir():
+        raise DataError("no such folder of pictures", got=str(folder), fix="check the path")
     folders = [Path(config.data.path if folder is None else folder)]
     return append_items(recommender, items, config, folders, progress=progress)

@@ -107,6 +107,8 @@ def add_items(
     if progress:
         print_lines(f"note: {notice}" for notice in catalog.notices)
     catalog = _with_pictures(catalog, folders)
+    if progress and catalog.root != folders[0]:
+        print_lines([f"note: pictures are those in {catalog.root}"])
     attributes = None
     if recommender.attributes:
         attributes = _Fitted(AttributeEncoder.from_dict(recommender.attributes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -143,7 +144,7 @@ def resolve_paths(config: ExperimentConfig) -> ExperimentConfig:
 def _resolved(text: str) -> str:
     """The absolute path of what is there; a name of something else, such as an id, stays."""
     path = Path(text).expanduser()
-    return str(path.resolve()) if text and path.exists() else text
+    return os.path.abspath(path) if text and path.exists() else text
 
 
 def load_encoders(

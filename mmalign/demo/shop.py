@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mmalign.data.reading import ENDINGS
 from mmalign.demo.behaviour import DAYS, Purchases, simulate
 from mmalign.demo.patterns import PALETTES, PATTERNS
 from mmalign.demo.pictures import draw_product
@@ -94,11 +95,12 @@ def generate_shop(
 
 
 def _refuse_others(folder: Path) -> None:
-    there = [name for name in _TABLES if (folder / f"{name}.parquet").exists()]
+    tables = [folder / f"{name}{ending}" for name in _TABLES for ending in ENDINGS]
+    there = [table for table in tables if table.exists()]
     if there and not (folder / _MARK).exists():
         raise DataError(
-            "the folder holds a table that is no generated shop's, which would be lost",
-            got=str(folder / f"{there[0]}.parquet"),
+            f"the folder holds a table that is no generated shop's, for there is no {_MARK}",
+            got=str(there[0]),
             fix="name a new or empty folder",
         )
 

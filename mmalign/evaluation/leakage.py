@@ -67,6 +67,9 @@ def find_leaks(
     rng = np.random.default_rng(seed)
     altered, kept = _halves(catalog, rng)
     watched = {"scores of warm items": np.flatnonzero(catalog.warm)}
+    if features:  # the others come last, whatever is known
+        known = np.any([feature.present for feature in features.values()], axis=0)
+        kept = kept[known[kept]]
     if len(kept):
         watched["scores of cold items that stayed as they are"] = kept
     history = _histories(catalog, rng)

@@ -72,6 +72,7 @@ class Model(ABC, Generic[C]):
         uses_content: Whether ``fit`` needs features.
         learned: Names of the attributes that :meth:`arrays` stores.
         warm: ``[I]``, items with a train row; grows with ``add_items``.
+        heard: Rows of cold items that :meth:`reveal` told of.
     """
 
     serves_cold: ClassVar[bool] = False
@@ -81,6 +82,7 @@ class Model(ABC, Generic[C]):
 
     def __init__(self, config: C) -> None:
         self.config = config
+        self.heard: IntArray = np.zeros(0, dtype=np.int64)
 
     @classmethod
     def can_fit(cls, *, features: bool, neighbours: bool) -> bool:
@@ -147,6 +149,7 @@ class Model(ABC, Generic[C]):
         taken = sp.csr_matrix(revealed.T, dtype=np.float32)
         items = np.flatnonzero(np.asarray(taken.sum(axis=1)))
         self._hear(history, items, taken[items])
+        self.heard = np.union1d(self.heard, items)
 
     def arrays(self) -> Arrays:
         """All that was learned, as named arrays."""

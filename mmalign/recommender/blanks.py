@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from mmalign.interfaces import BoolArray, Features
 from mmalign.models import Model
 
-__all__ = ["blank_items", "warn_of_blanks", "warn_of_strangers"]
+__all__ = ["LAST", "blank_items", "warn_of_blanks", "warn_of_strangers"]
+
+LAST = -1000.0
+"""Score of such an item, in deviations: below all others, whatever others there are."""
 
 
 def blank_items(model: Model[Any], features: Features, read: Sequence[str]) -> BoolArray:
@@ -29,6 +32,7 @@ def blank_items(model: Model[Any], features: Features, read: Sequence[str]) -> B
         known[:] |= not present
         for marks in present:
             known |= marks
+    known[model.heard] = True
     return ~known
 
 

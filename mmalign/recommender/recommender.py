@@ -29,7 +29,7 @@ from mmalign.progress import advancing
 from mmalign.ranking import ranked_lists, top_k
 from mmalign.recommender import artefact
 from mmalign.recommender.additions import known_features, new_items, stacked
-from mmalign.recommender.blanks import blank_items, warn_of_blanks, warn_of_strangers
+from mmalign.recommender.blanks import LAST, blank_items, warn_of_blanks, warn_of_strangers
 from mmalign.recommender.candidates import Filter, choose
 from mmalign.recommender.explanation import Explanation, explain
 from mmalign.recommender.histories import as_ids, pick, says_nothing, union
@@ -368,7 +368,7 @@ class Recommender:
         scores = self.calibration.apply(self.model.components(history), self.warm)
         blank = self._blank()
         if self.serves_cold and self.model.uses_content and blank.any():
-            scores[:, blank] = scores[:, ~blank].min(axis=1, keepdims=True) - 1
+            scores[:, blank] = LAST
         return scores
 
     def _blank(self) -> BoolArray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mmalign.data import AttributeConfig, Catalog, DataConfig
+from mmalign.data.cells import as_seconds
 from mmalign.errors import DataError
 
 ITEMS = pd.DataFrame({"item_id": ["a", "b"], "title": ["x", "y"], "photo": [None, None]})
@@ -193,6 +195,32 @@ def test_times_are_seconds() -> None:
     ):
         log = build(log=LOG.assign(timestamp=times)).interactions
         assert log["timestamp"].tolist() == [60, 86400]
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        (["2500", "2600"], [2500, 2600]),
+        (["2500-01-01", None], [16725225600, np.nan]),
+        (["20200101", "1600000000"], [20200101, 1600000000]),
+    ],
+)
+def test_times_far_off_and_numbers_that_look_like_dates(cells, seconds) -> None:
+    found = as_seconds(pd.Series(cells, name="t", dtype=object), "log")
+    np.testing.assert_array_equal(found.to_numpy(np.float64), seconds)
+
+
+@pytest.mark.parametrize(
+    ("cells", "wrong"),
+    [
+        (["1", "2", "soon"], "row 2 (got 'soon')"),
+        (["2020-01-01", "soon", "2020-01-02"], "row 1 (got 'soon')"),
+        (["2020-01-01", "2020-01-02", "1600000000"], "row 2 (got '1600000000')"),
+    ],
+)
+def test_the_cell_that_is_no_time_is_named(cells, wrong) -> None:
+    with pytest.raises(DataError, match=re.escape(wrong)):
+        as_seconds(pd.Series(cells, name="t", dtype=object), "log")
 
 
 def test_times_in_milliseconds_get_a_hint() -> None:

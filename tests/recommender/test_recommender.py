@@ -361,9 +361,10 @@ class TestAddItems:
         assert recommender.features["image"].present[-2:].tolist() == [False, False]
         nothing = Feature(np.zeros((1, 6), np.float32), np.zeros(1, bool))
         recommender.add_items(pd.DataFrame({"item_id": ["c"]}), {"text": nothing})
-        with pytest.warns(UserWarning, match="neither a train row nor content.*'c': their order"):
-            found = recommender.recommend(["u00"], k=99)
-        assert found.item_id.iloc[-1] == "c"  # known is nothing of it, so it has no cold shift
+        for user in ("u00", "nobody"):
+            with pytest.warns(UserWarning, match="neither a train row nor content.*'c': their"):
+                found = recommender.recommend([user], k=99)
+            assert found.item_id.iloc[-1] == "c"  # nothing is known, so it has no cold shift
         assert recommender.calibration.cold_shift > 0
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -512,3 +513,16 @@ def test_an_audience_of_an_item_that_nothing_is_known_of_is_warned_of(make: Make
     for name in ("ease", "bm3"):  # neither places cold items, though one reads content
         with pytest.warns(UserWarning, match="1 items have neither.*'i13'"):
             make(name).audience(["i01", "i13"])
+
+
+def test_an_item_that_heard_its_users_is_not_without_anything(make: Make, catalog: Catalog) -> None:
+    recommender = make("collective")
+    blank = Feature(np.zeros((1, 6), np.float32), np.zeros(1, bool))
+    recommender.add_items(pd.DataFrame({"item_id": ["blank"]}), {"text": blank})
+    taken = sp.lil_matrix((len(recommender.user_ids), 17), dtype=np.float32)
+    taken[0, 16] = taken[1, 16] = 1
+    recommender.model.reveal(recommender.seen["train"], taken.tocsr())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = recommender.recommend(["u02"], k=99, exclude_seen=())
+    assert found.set_index("item_id").score["blank"] > -10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,11 +16,25 @@ from mmalign.trainers.finetuning.seeding import seeded
 from mmalign.trainers.finetuning.validation import to_device
 from mmalign.trainers.finetuning.views import Views
 
-__all__ = ["shared_directions", "start_projections"]
+__all__ = ["check_startable", "shared_directions", "start_projections"]
 
 BATCH_SIZE = 64
 PENALTY = 10.0
 """Of the regression, in mean squared lengths of a picture's row."""
+
+
+def check_startable(towers: Mapping[str, Tower]) -> None:
+    """Fail before any work if there is nothing to start.
+
+    Raises:
+        ConfigError: A tower has no new linear projection.
+    """
+    for modality in ("text", "image"):
+        if modality not in towers or not towers[modality].starts_anew:
+            raise ConfigError(
+                f"finetune.start: ridge sets a new linear projection, and {modality} gets none",
+                fix=f"set finetune.{modality}.dim and hidden: 0, or finetune.start: random",
+            )
 
 
 @torch.no_grad()
@@ -36,15 +50,8 @@ def start_projections(
         seed: Decides which.
 
     Raises:
-        ConfigError: A tower has no new linear projection.
-        DataError: Fewer than two pairs can be read.
+        DataError: Pictures or texts of the pairs that can be read are all alike.
     """
-    for modality in ("text", "image"):
-        if modality not in towers or not towers[modality].starts_anew:
-            raise ConfigError(
-                f"finetune.start: ridge sets a new linear projection, and {modality} gets none",
-                fix=f"set finetune.{modality}.dim and hidden: 0, or finetune.start: random",
-            )
     pairs = [r for r in contents.train if contents.plain["text"][r] and contents.plain["image"][r]]
     pictures, texts = [], []
     for start in range(0, len(pairs), BATCH_SIZE):
@@ -57,9 +64,9 @@ def start_projections(
         both = sorted(image.keys() & text.keys())
         pictures += [image[place] for place in both]
         texts += [text[place] for place in both]
-    if len(pictures) < 2:
+    if not all(_differ(rows) for rows in (pictures, texts)):
         raise DataError(
-            "finetune.start: ridge needs pairs of picture and text",
+            "finetune.start: ridge needs pairs of different pictures and texts",
             got=f"{len(pictures)} that can be read",
             fix="check data.image and data.text, or set finetune.start: random",
         )
@@ -91,6 +98,10 @@ def shared_directions(pictures: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
     directions = vectors.flip(1)
     length = predicted.norm(dim=1).mean()
     return (weight @ directions / length).T.float(), directions.T.float()
+
+
+def _differ(rows: Sequence[Tensor]) -> bool:
+    return any(not torch.allclose(row, rows[0]) for row in rows[1:])
 
 
 def _batch(

@@ -40,6 +40,17 @@ def test_partners_are_found_that_were_never_trained_on(shop, towers, told, tmp_p
     )
 
 
+class Killed(Callback):
+    """Interrupts a run at the start of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
 def test_either_loss_falls(shop, towers, told, tmp_path, loss):
     result = finetune(told(8, loss=loss), shop, towers, folder=tmp_path, progress=False)
@@ -121,13 +132,9 @@ def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_
     broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
     whole = finetune(config, shop, towers, folder=tmp_path / "whole", progress=False)
 
-    class Stop(Callback):
-        def on_train_epoch_start(self, trainer, pl_module):
-            if trainer.current_epoch == 2:
-                raise KeyboardInterrupt
-
+    stopped = {"folder": tmp_path / "part", "progress": False, "callbacks": [Killed(2)]}
     with pytest.raises(TrainingError, match="interrupted"):
-        finetune(config, shop, broken, folder=tmp_path / "part", progress=False, callbacks=[Stop()])
+        finetune(config, shop, broken, **stopped)
     last = str(tmp_path / "part" / "checkpoints" / "last.ckpt")
     resumed = finetune(config, shop, again, folder=tmp_path / "part", resume=last, progress=False)
     for name in ("train/loss", "valid/retrieval"):
@@ -137,6 +144,25 @@ def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_
     ]
     for name, value in ends[0]["state_dict"].items():
         torch.testing.assert_close(value, ends[1]["state_dict"][name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("drift", ["none", "similarity"])
+def test_a_run_that_started_in_closed_form_is_resumed(shop, towers, told, tmp_path, drift):
+    more = {"drift": drift, "drift_weight": 0.5, "image": TowerConfig(views=2)}
+    config = told(4, start="ridge", **more)
+    ends = []
+    for stop in (None, 2):
+        mine, folder = copy.deepcopy(towers), tmp_path / str(stop)
+        given = {"folder": folder, "progress": False}
+        if stop is not None:
+            with pytest.raises(TrainingError, match="interrupted"):
+                finetune(config, shop, mine, callbacks=[Killed(stop)], **given)
+            mine = copy.deepcopy(towers)
+            given["resume"] = str(folder / "checkpoints" / "last.ckpt")
+        finetune(config, shop, mine, **given)
+        ends.append(read_checkpoint(str(folder / "checkpoints" / "last.ckpt"))["state_dict"])
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=0, atol=1e-6)
 
 
 def test_views_train_like_pictures_and_are_removed(shop, towers, told, tmp_path):

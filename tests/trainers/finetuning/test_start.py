@@ -83,9 +83,10 @@ def test_pictures_that_cannot_be_read_are_left_out(hardly_trained: Any, shop: Ca
         for row, picture in enumerate(shop.items["image"])
     ]
     assert _share_found(hardly_trained("ridge", with_pictures(some)), shop) > 0.2
-    none = with_pictures([b"broken"] * shop.num_items)
-    with pytest.raises(DataError, match="0 that can be read"):
-        hardly_trained("ridge", none)
+    for picture, count in ((b"broken", 0), (shop.items["image"][0], 44)):
+        alike = with_pictures([picture] * shop.num_items)
+        with pytest.raises(DataError, match=rf"different pictures and texts \(got '{count} that"):
+            hardly_trained("ridge", alike)
 
 
 def test_it_is_the_same_in_every_run(
@@ -96,7 +97,11 @@ def test_it_is_the_same_in_every_run(
         torch.manual_seed(number)
         mine = copy.deepcopy(towers)
         finetune(
-            told(epochs=1, start="ridge"), shop, mine, folder=tmp_path / str(number), progress=False
+            told(epochs=1, start="ridge", image=TowerConfig(views=2)),
+            shop,
+            mine,
+            folder=tmp_path / str(number),
+            progress=False,
         )
         found.append(mine["image"].projection.weight)
     torch.testing.assert_close(found[0], found[1])
@@ -111,7 +116,8 @@ def test_a_tower_without_a_new_projection_is_named(
 
 
 def test_it_is_of_pictures_and_texts() -> None:
-    with pytest.raises(ConfigError, match="needs the objective image_text"):
-        FinetuneConfig(start="ridge", objectives={"behaviour": 1.0})
+    for wrong in ({"behaviour": 1.0}, {"image_text": 1.0, "graph": 1.0}):
+        with pytest.raises(ConfigError, match="needs the objective image_text"):
+            FinetuneConfig(start="ridge", objectives=wrong)
     with pytest.raises(ConfigError, match=r"no such start.*did you mean 'ridge'"):
         FinetuneConfig(start="rigde")  # type: ignore[arg-type]
