@@ -73,13 +73,13 @@ def main() -> None:
     parser.add_argument("data", help="folder of the set")
     parser.add_argument("--rows", nargs="+", default=ROWS, help="ridge, and modes as lora@0")
     options = parser.parse_args()
-    found: dict[str, list[list[float]]] = {}
+    origin, found = provenance(), dict[str, list[list[float]]]()
     for row in options.rows:
         mode, _, seed = row.partition("@")
         found.setdefault(mode, []).append(
             _ridge(options.data) if mode == "ridge" else _cells(_run(mode, int(seed), options.data))
         )
-        _write(found, options.rows)
+        _write(found, options.rows, origin)
 
 
 def _cells(run: dict) -> list[float]:
@@ -148,7 +148,7 @@ def _hits(sides, asked, answer, rows, k) -> float:
     return retrieval_at_k(one, other, k)
 
 
-def _write(found: dict[str, list[list[float]]], rows: list[str]) -> None:
+def _write(found: dict[str, list[list[float]]], rows: list[str], origin: str) -> None:
     titles = [
         "mode",
         "seeds",
@@ -183,7 +183,7 @@ def _write(found: dict[str, list[list[float]]], rows: list[str]) -> None:
     text = (
         "# Tuning on 8,000 product pictures and titles\n\n"
         f"`python results/finetune.py DATA --rows {' '.join(rows)}`,\n"
-        f"{provenance()}. Recall among\n"
+        f"{origin}. Recall among\n"
         f"the 1,000 test items, means over seeds, from `{CONFIG}` with the mode changed.\n"
         "Ridge regresses frozen features on each other, at the encoders' own picture sizes; full\n"
         "reads pictures at 160 x 128, for its memory; LoRA takes twelve epochs; both start with\n"
