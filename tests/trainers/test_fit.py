@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,12 @@ def test_a_network_is_trained_between(shop):
     assert set(result.seconds) == {"fit", "train", "calibrate"}
     assert {p.epoch for p in result.curve} == {0, 1}
     assert set(result.calibration.weights) == {"network", "teacher"}
+
+
+@pytest.mark.parametrize("name", ["aligned", "fused", "clcrec"])
+def test_a_model_leaves_memory_with_its_last_name(shop, name):
+    model = weakref.ref(run(shop, name).model)
+    assert model() is None  # no circle waits for the garbage collector
 
 
 def test_a_model_without_cold_scores_has_no_calibration(shop):
