@@ -152,4 +152,6 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
-            raise ConfigError("seed must be from 0 to 2^32 - 1", got=self.seed, fix="pass 0")
+            raise ConfigError(
+                "seed must be a number from 0 to 2^32 - 1", got=self.seed, fix="pass 0"
+            )

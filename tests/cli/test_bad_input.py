@@ -167,7 +167,7 @@ def test_input_that_cannot_be_used_is_one_line(mmalign, house, shop, tmp_path, n
             ("--encoders.text.titel", "minilm"),
             "encoders.text.titel names no column of data.text: did you mean 'title'",
         ),
-        (("--seed", "-1"), "seed must be from 0 to 2^32 - 1 (got -1): pass 0"),
+        (("--seed", "-1"), "seed must be a number from 0 to 2^32 - 1 (got -1): pass 0"),
     ],
 )
 def test_settings_that_name_nothing_are_one_line(mmalign, house, tmp_path, options, message):
