@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,9 +104,6 @@ def run_lightning(
     if best is not None and best.best_model_path:
         module.load_state_dict(read_checkpoint(best.best_model_path)["state_dict"])
     module.to("cpu")
-    module.trainer = batches.trainer = None  # else its circles keep all that was trained in memory
-    del trainer
-    gc.collect()
     return curve.points
 
 
