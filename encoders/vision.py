@@ -112,8 +112,9 @@ class _Pooled(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """``[B, 3, H, W]`` to ``[B, D]``."""
-        if hasattr(self.model, "get_image_features"):
-            return _pooled(self.model.get_image_features(pixel_values=pixels))  # type: ignore[operator]
+        read: Any = getattr(self.model, "get_image_features", None)
+        if read is not None:
+            return _pooled(read(pixel_values=pixels))
         output = self.model(pixel_values=pixels)
         if self.pooling == "pooler":
             return _pooled(output)

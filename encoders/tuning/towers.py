@@ -64,6 +64,7 @@ class Tower(nn.Module):
         origin: Where the pretrained part came from.
         reader: Makes its batches.
         adapters: peft's model around the library's own module, in mode ``lora``.
+        starts_anew: Whether the tower was given a new projection that is linear.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Tower(nn.Module):
         starts_anew: bool = False,
     ) -> None:
         super().__init__()
-        self._starts_anew = starts_anew
+        self.starts_anew = starts_anew
         self.modality = origin.preset.modality
         self.trunk = trunk
         self.projection = projection
@@ -133,11 +134,6 @@ class Tower(nn.Module):
         if is_plain and not self.training and self.origin.preset.test_views != 1:
             return average_views(self._encode, inputs, self.origin.preset.test_views)
         return self._encode(inputs)
-
-    @property
-    def starts_anew(self) -> bool:
-        """Whether the tower was given a new projection that is linear."""
-        return self._starts_anew
 
     def below_projection(self, inputs: Any) -> torch.Tensor:
         """Encode as far as the new projection, ``[B, D']``, each picture by itself."""

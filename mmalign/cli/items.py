@@ -78,7 +78,7 @@ def add_items(
     *,
     progress: bool = True,
 ) -> int:
-    """Encode new items and append them to a recommender.
+    """Encode new items and append them, see :func:`mmalign.add_items`.
 
     Args:
         recommender: Grows in place.
@@ -86,14 +86,6 @@ def add_items(
         config: Names the columns, the encoders and the cache.
         folders: Paths of pictures start from the first of these that holds any of them.
         progress: Whether to show bars and notes on standard error.
-
-    Returns:
-        How many.
-
-    Raises:
-        DataError: The table cannot be used, an item is known already, or the model cannot place
-            items that nobody has touched.
-        EncoderError: An encoder here is not the one the artefact was fitted with.
     """
     from mmalign.encoders import AttributeEncoder
 

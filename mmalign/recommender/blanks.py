@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.interfaces import BoolArray, Features
@@ -29,9 +30,7 @@ def blank_items(model: Model[Any], features: Features, read: Sequence[str]) -> B
     known = model.warm.copy()
     if model.serves_cold and model.uses_content:
         present = [features[name].present for name in read or features if name in features]
-        known[:] |= not present
-        for marks in present:
-            known |= marks
+        known |= np.any(present, axis=0) if present else True
     known[model.heard] = True
     return ~known
 

@@ -15,8 +15,8 @@ from mmalign.recommender import Recommender
 
 
 @pytest.fixture
-def mmalign_cli(request):
-    return request.getfixturevalue("mmalign")
+def mmalign_cli(mmalign):
+    return mmalign
 
 
 @pytest.mark.parametrize("kind", ["file", "values", "config"])

@@ -17,7 +17,7 @@ from mmalign.recommender import Recommender
 from mmalign.recommender.artefact import FILES
 
 
-def change(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
+def change(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], object]:
     def spoil(shop: Path) -> None:
         file = shop / f"{name}.csv"
         edit(pd.read_csv(file)).to_csv(file, index=False)
@@ -35,12 +35,12 @@ def with_cell(column: str, row: int, value: object) -> Callable[[pd.DataFrame], 
     return edit
 
 
-def empty(name: str) -> Callable[[Path], None]:
-    return lambda shop: (shop / name).write_bytes(b"")  # type: ignore[return-value]
+def empty(name: str) -> Callable[[Path], object]:
+    return lambda shop: (shop / name).write_bytes(b"")
 
 
 class Refused(NamedTuple):
-    spoil: Callable[[Path], None]
+    spoil: Callable[[Path], object]
     message: str
     options: tuple[str, ...] = ()
 
@@ -121,7 +121,7 @@ REFUSED = {
         change("interactions", lambda f: f.assign(split="test")), "there are no train rows"
     ),
     "a column given twice": Refused(
-        lambda shop: (shop / "items.csv").write_text("item_id,title,title\ni0,a,b\n"),  # type: ignore[arg-type, return-value]
+        lambda shop: (shop / "items.csv").write_text("item_id,title,title\ni0,a,b\n"),
         "two columns of the same name (got 'title')",
     ),
     "semicolons": Refused(
@@ -131,11 +131,11 @@ REFUSED = {
         "are separated by ';'",
     ),
     "two files of one name": Refused(
-        lambda shop: (shop / "items.jsonl").write_text("{}"),  # type: ignore[arg-type, return-value]
+        lambda shop: (shop / "items.jsonl").write_text("{}"),
         "several files",
     ),
     "a broken table": Refused(
-        lambda shop: (shop / "log.parquet").write_bytes(b"PAR1"),  # type: ignore[arg-type, return-value]
+        lambda shop: (shop / "log.parquet").write_bytes(b"PAR1"),
         "cannot read",
         ("--data.interactions", "log.parquet"),
     ),
@@ -179,21 +179,21 @@ def test_settings_that_name_nothing_are_one_line(mmalign, house, tmp_path, optio
 
 
 class Tolerated(NamedTuple):
-    spoil: Callable[[Path], None]
+    spoil: Callable[[Path], object]
     note: str
     check: Callable[[Recommender], bool]
     options: tuple[str, ...] = ()
 
 
-def picture(number: int, content: bytes) -> Callable[[Path], None]:
-    return lambda shop: (shop / "images" / f"{number}.png").write_bytes(content)  # type: ignore[return-value]
+def picture(number: int, content: bytes) -> Callable[[Path], object]:
+    return lambda shop: (shop / "images" / f"{number}.png").write_bytes(content)
 
 
 def absent(modality: str, row: int) -> Callable[[Recommender], bool]:
     return lambda art: not art.features[modality].present[row] and art.features[modality].present[1]
 
 
-def rename(old: str, new: str) -> Callable[[Path], None]:
+def rename(old: str, new: str) -> Callable[[Path], object]:
     def spoil(shop: Path) -> None:
         for name in ("items", "interactions"):
             change(name, lambda f: f.replace({"item_id": {old: new}}))(shop)
@@ -201,7 +201,7 @@ def rename(old: str, new: str) -> Callable[[Path], None]:
     return spoil
 
 
-def as_parquet(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
+def as_parquet(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], object]:
     def spoil(shop: Path) -> None:
         edit(pd.read_csv(shop / f"{name}.csv")).to_parquet(shop / f"{name}.parquet")
         (shop / f"{name}.csv").unlink()
@@ -323,7 +323,7 @@ def test_k_beyond_the_candidates_gives_what_there_is(mmalign, house):
     assert len(ranks) < 40
 
 
-def truncate(name: str) -> Callable[[Path], None]:
+def truncate(name: str) -> Callable[[Path], object]:
     def spoil(art: Path) -> None:
         file = art / name
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -335,7 +335,7 @@ def add_pickle(art: Path) -> None:
     (art / "extra.pkl").write_bytes(pickle.dumps([1]))
 
 
-BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     **{
         f"half of {name}": (truncate(name), f"{name} is damaged")
         for name in FILES

@@ -109,6 +109,21 @@ def test_a_mean_that_only_moves_cold_scores_is_found(catalog, features):
     assert "move when the content of other cold items becomes noise" in str(found[0])
 
 
+def test_an_item_that_comes_last_hides_no_leak(catalog, features):
+    """Item 3 has no content; its score, far below all, is no measure of how much others move."""
+
+    class Last(Toy):
+        def score(self, history, items):
+            scores = super().score(history, items)
+            scores[:, items == 3] = -1000
+            return np.where(catalog.warm[items], 0, scores)
+
+    for seed in (1, 3, 4):  # it is among the items that stay as they are
+        (found,) = find_leaks(lambda c, f: Last(c, f, leak="mean"), catalog, features, seed=seed)
+        assert found.target == COLD
+        assert found.change > 10
+
+
 def test_valid_may_be_learned_from(catalog, features):
     """Calibration is chosen on valid, its cold items among them."""
 

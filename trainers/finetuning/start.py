@@ -92,7 +92,6 @@ def shared_directions(pictures: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
     gram = x.T @ x
     gram.diagonal().add_(PENALTY * x.square().sum(dim=1).mean())
     weight = torch.linalg.solve(gram, x.T @ (y - y.mean(dim=0)))
-    weight = weight - shared[:, None] * (shared @ weight)
     predicted = x @ weight
     _, vectors = torch.linalg.eigh(predicted.T @ predicted)
     directions = vectors.flip(1)

@@ -18,6 +18,7 @@ from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError, DataError
 from mmalign.experiment import ExperimentConfig
 from mmalign.finetuning import FinetuneConfig, TowerConfig
+from mmalign.interfaces import TowerBatch
 from mmalign.trainers.finetune import finetune
 from mmalign.trainers.finetuning import start as module
 from mmalign.trainers.finetuning.start import shared_directions
@@ -90,12 +91,22 @@ def test_pictures_that_cannot_be_read_are_left_out(hardly_trained: Any, shop: Ca
 
 
 def test_it_is_the_same_in_every_run(
-    shop: Catalog, towers: dict[str, Any], told: Told, tmp_path: Path
+    shop: Catalog,
+    towers: dict[str, Any],
+    told: Told,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def altered(values: Any, *, training: bool) -> TowerBatch:
+        batch = towers["image"].collate(values, training=training)
+        noise = torch.rand_like(batch.inputs) if training else 0
+        return TowerBatch(batch.inputs + noise, batch.kept)
+
     found = []
     for number in range(2):
         torch.manual_seed(number)
         mine = copy.deepcopy(towers)
+        monkeypatch.setattr(mine["image"], "collate", altered)
         finetune(
             told(epochs=1, start="ridge", image=TowerConfig(views=2)),
             shop,
