@@ -112,11 +112,12 @@ def _pooling(path: Path) -> str:
     old = [key.removeprefix(prefix) for key, on in config.items() if key.startswith(prefix) and on]
     mode = config.get("pooling_mode") or old or "mean"
     ways = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean"}
+    ways["lasttoken"] = "last"
     named = [mode] if isinstance(mode, str) else list(mode)
     if len(named) != 1 or named[0] not in ways:
         raise EncoderError(
             f"mmalign does not pool as {path} says",
             got=", ".join(map(str, named)),
-            fix="use an encoder that pools by mean or cls",
+            fix="use an encoder that pools by mean, cls or lasttoken",
         )
     return ways[named[0]]

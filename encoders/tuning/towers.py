@@ -272,7 +272,7 @@ def load_tower(name_or_path: str | Path, tuning: Tuning, *, device: str = "cpu")
         reader: Reader
         if preset.modality == "text":
             trunk = text = load_text_tower(preset, source, where)
-            reader = TextReader(text, preset.prefix)
+            reader = TextReader(text, preset.prefix, preset.suffix)
         else:
             trunk, transform = load_image_tower(preset, source, where)
             reader = ImageReader(transform)

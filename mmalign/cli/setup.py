@@ -158,17 +158,19 @@ def load_encoders(
         config: ``data``, ``encoders`` and the model's modalities are read. Several text columns
             are encoded one by one, unless the model names other modalities. A column that
             ``encoders`` names, as in ``text.title``, has an encoder of its own where it is
-            encoded alone.
+            encoded alone. ``text.title@NAME`` is the same column read by one encoder more.
         fingerprints: Modality to the fingerprint its encoder should have, see
             :func:`mmalign.encoders.load_encoder`.
     """
     from mmalign.encoders import load_encoder
 
     for modality in config.encoders:
-        if modality not in ("text", "image") and not modality.startswith("text."):
-            fix = "text, image, or a text column as text.title"
+        content, at, reading = modality.partition("@")
+        kind, _, column = content.partition(".")
+        is_content = content in ("text", "image") or (kind == "text" and column)
+        if not is_content or (at and not reading):
+            fix = "text, image, a text column as text.title, or one more reading as text.title@NAME"
             raise ConfigError(f"unknown modality 'encoders.{modality}'", fix=fix)
-        column = modality.partition(".")[2]
         if column and config.data.text and column not in config.data.text:
             raise ConfigError(
                 f"encoders.{modality} names no column of data.text",
@@ -178,7 +180,7 @@ def load_encoders(
     encoders: dict[str, Encoder] = {}
     used = set()
     for modality in _encoded_modalities(config):
-        kind = modality.partition(".")[0]
+        kind = _kind(modality)
         own = modality if modality in config.encoders else kind
         if own not in config.encoders:
             raise ConfigError(
@@ -193,10 +195,12 @@ def load_encoders(
             found[name] = load_encoder(name, lazy=True, fingerprint=wanted)
         encoders[modality] = found[name]
     for modality in config.encoders.keys() - used:
-        kind, _, column = modality.partition(".")
+        kind = _kind(modality)
         if not (config.data.text if kind == "text" else config.data.image):
             why = f"data.{kind} is not: no {kind} is read"
-        elif column:
+        elif "@" in modality:
+            why = f"{config.model.name} does not read it"
+        elif "." in modality:
             why = f"{config.model.name} does not read that column alone"
         else:
             continue  # other models of the same config may read it
@@ -204,16 +208,23 @@ def load_encoders(
     return encoders
 
 
+def _kind(modality: str) -> str:
+    """``text`` or ``image``."""
+    return modality.partition("@")[0].partition(".")[0]
+
+
 def _encoded_modalities(config: ExperimentConfig) -> list[str]:
     named = modalities_of(config.model)
+    readings = [m for m in config.encoders if "@" in m and getattr(config.data, _kind(m))]
     texts = tuple(f"text.{column}" for column in config.data.text_parts()) or ("text",)
     available = [*(texts if config.data.text else ()), *(["image"] if config.data.image else ())]
+    available += readings
     if not named:
         return available
     every = (
         {"text", *(f"text.{column}" for column in config.data.text)} if config.data.text else set()
     )
-    every |= {"image"} if config.data.image else set()
+    every |= {*readings, "image"} if config.data.image else set(readings)
     known = {*every, *config.data.attributes, *config.data.neighbours}
     for name in named:
         if name not in known | {"text", "image"}:  # the two may come encoded with the data

@@ -167,6 +167,9 @@ def test_input_that_cannot_be_used_is_one_line(mmalign, house, shop, tmp_path, n
             ("--encoders.text.titel", "minilm"),
             "encoders.text.titel names no column of data.text: did you mean 'title'",
         ),
+        (("--encoders.text@", "minilm"), "unknown modality 'encoders.text@'"),
+        (("--encoders.txt@fame", "minilm"), "unknown modality 'encoders.txt@fame'"),
+        (("--encoders.text.titel@fame", "minilm"), "did you mean 'title'"),
         (("--seed", "-1"), "seed must be a number from 0 to 2^32 - 1 (got -1): pass 0"),
     ],
 )

@@ -112,6 +112,34 @@ def test_a_text_column_may_have_an_encoder_of_its_own(mmalign, house, other_text
     np.testing.assert_allclose(more.values[-3:], more.values[:3], rtol=1e-5)
 
 
+@pytest.mark.parametrize("content", ["text", "text.title"])
+def test_one_content_may_be_read_twice(mmalign, house, other_text_encoder, tmp_path, content):
+    second = f"{content}@other"
+    values = yaml.safe_load(house.everything.read_text())
+    values["encoders"] |= {second: str(other_text_encoder)}
+    values["model"] = {
+        "name": "kernel_ridge",
+        "kernel_ridge": {"kernel": {"weights": {second: 0.5}}},
+    }
+    config = tmp_path / "two.yaml"
+    config.write_text(yaml.safe_dump(values))
+    shown = mmalign("fit", "--config", config, "--output", tmp_path / "art")
+    assert shown.code == 0, shown.err
+    loaded = Recommender.from_pretrained(tmp_path / "art")
+    assert loaded.encoders[second] == load_encoder(other_text_encoder).fingerprint
+    assert loaded.encoders[second] != loaded.encoders["text"]
+    new = pd.read_csv(house.shop / "items.csv").iloc[1:4].assign(item_id=["n1", "n2", "n3"])
+    new.to_csv(tmp_path / "new.csv", index=False)
+    shown = mmalign(
+        "add-items", tmp_path / "art", tmp_path / "new.csv", "--output", tmp_path / "more"
+    )
+    assert shown.code == 0, shown.err
+    features = Recommender.from_pretrained(tmp_path / "more").features
+    for name, encoder in (("text", house.text_encoder), (second, other_text_encoder)):
+        expected = load_encoder(encoder).encode(list(new.title)).values
+        np.testing.assert_allclose(features[name].values[-3:], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_model_that_cannot_be_loaded_is_known_before_another_encodes(
     mmalign, house, tmp_path, monkeypatch
 ):

