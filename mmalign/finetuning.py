@@ -27,6 +27,8 @@ class TowerConfig:
         dropout: Of LoRA's input.
         targets: Modules that LoRA adapts, by the end of their names; the name of a block stands for
             the linear maps in it. Empty means the library's usual ones.
+        norms: Whether LoRA trains the norms in the blocks it adapts as well: few numbers, which
+            also lets batch norms follow the catalogue's pictures.
         dim: Width of the projection put on the tower; None puts none on. The towers of an open_clip
             model have their own.
         hidden: Width of the projection's hidden layer; 0 makes it linear.
@@ -49,6 +51,7 @@ class TowerConfig:
     alpha: float = 16.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
+    norms: bool = False
     dim: int | None = 256
     hidden: int = 0
     checkpointing: bool = False

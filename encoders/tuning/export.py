@@ -204,10 +204,11 @@ def _write_adapter(part: Path, tower: Tower) -> None:
     for config in tower.adapters.peft_config.values():
         config.base_model_name_or_path = preset.hub or tower.origin.name
     tower.adapters.save_pretrained(part, safe_serialization=True, save_embedding_layers=False)
+    added = ("lora_", ".modules_to_save.")  # what peft has written
     own = {
         name: parameter.detach().cpu().contiguous()
         for name, parameter in core_of(tower.trunk).named_parameters()
-        if parameter.requires_grad and "lora_" not in name
+        if parameter.requires_grad and not any(part in name for part in added)
     }
     if own:
         save_file(own, part / OWN_PROJECTION)

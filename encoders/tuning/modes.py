@@ -51,6 +51,11 @@ class Tuning(Protocol):
         ...
 
     @property
+    def norms(self) -> bool:
+        """Whether LoRA trains the norms in the blocks it adapts as well."""
+        ...
+
+    @property
     def dim(self) -> int | None:
         """Width of the rows; None leaves the tower's own."""
         ...

@@ -21,6 +21,7 @@ class Tune:
     alpha: float = 4.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
+    norms: bool = False
     dim: int | None = None
     hidden: int = 0
     checkpointing: bool = False

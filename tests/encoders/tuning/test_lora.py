@@ -14,12 +14,13 @@ from mmalign.errors import ConfigError, MissingDependencyError
 KINDS = ["bert", "dinov2", "siglip", "timm", "clip-text", "clip-image", "clip-hf-text"]
 
 
+@pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_starts_as_the_base_and_merges_into_what_it_became(
-    kind, encoders, values, train, tune, tmp_path
+    kind, norms, encoders, values, train, tune
 ):
     plain = load_tower(encoders[kind], tune())
-    tower = load_tower(encoders[kind], tune(mode="lora"))
+    tower = load_tower(encoders[kind], tune(mode="lora", norms=norms))
     items = values(tower)
     inputs = tower.collate(items, training=False).inputs
     start = plain(inputs).detach()
@@ -57,6 +58,30 @@ def test_named_targets(bert_folder, tune):
     assert {n.rpartition(".")[2] for n in lora_modules(tower)} == {"query", "value"}
     rates = {m.p for n, m in tower.named_modules() if n.endswith("lora_dropout.default")}
     assert rates == {0.5}
+
+
+def test_norms_are_trained_in_the_blocks_that_are_adapted(timm_folder, values, train, tune):
+    plain = load_tower(timm_folder, tune())
+    last = f"blocks.{len(plain.trunk.blocks) - 1}"
+    tower = load_tower(timm_folder, tune(mode="lora", targets=(last,), norms=True))
+    items = values(tower)
+    train(tower, items, rate=0.2)
+    before, after = plain.trunk.state_dict(), copy.deepcopy(tower.adapters).merge_and_unload()
+    moved = {
+        name
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before[name]) and ".bn" in name
+    }
+    kinds = {name.rpartition(".")[2] for name in moved}
+    assert kinds == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    assert all(name.startswith(f"{last}.") for name in moved)
+    trained = {p for p in tower.trunk.parameters() if p.requires_grad}
+    assert trained == set(tower.trainable()["trunk"])
+
+
+def test_norms_where_there_are_none(bert_folder, tune):
+    with pytest.raises(ConfigError, match="no norms in the blocks that LoRA adapts"):
+        load_tower(bert_folder, tune(mode="lora", targets=("word_embeddings",), norms=True))
 
 
 def test_absent_targets_name_the_nearest(bert_folder, tune):
