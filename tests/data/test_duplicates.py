@@ -53,7 +53,8 @@ def test_features_by_cosine(monkeypatch):
     feature = Feature(x, np.array([True] * 5 + [False] * 2))
     for block in (1, 2048):
         monkeypatch.setattr(duplicates, "_BLOCK", block)
-        found = duplicates_across_split(make(), {"text.title": feature, "genre": feature})
+        features = {"text.title": feature, "text.title@fame": feature, "genre": feature}
+        found = duplicates_across_split(make(), features)
         assert pairs(found) == [("text.title", "d", "b")]
         assert found[0].similarity == pytest.approx(5 / np.sqrt(25.04))
 
