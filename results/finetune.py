@@ -1,9 +1,9 @@
 """Measure tuning on pictures and titles: ``python results/finetune.py DATA``.
 
-``DATA`` is the folder of the set; ``finetune.md`` is written. Each row is a run of ``mmalign
-finetune`` in a process of its own, chosen by its best epoch on valid; test is measured once a row.
-The ridge row regresses frozen features on each other. A run of the same settings that is there is
-not run again.
+``DATA`` is the folder of the set. Each seed of a mode is a run of ``mmalign finetune`` in a process
+of its own, chosen by its best epoch on valid; test is measured once. The ridge row regresses frozen
+features on each other. ``finetune.json`` keeps what was measured, with its commit, for each mode;
+``finetune.md`` is the table of it. A run of the same settings that is there is not run again.
 """
 
 from __future__ import annotations
@@ -64,22 +64,37 @@ EPOCHS = {"lora": 12}
 """Where a mode takes more than the config's."""
 
 
-ROWS = ["ridge", *(f"{mode}@{seed}" for mode in MODES for seed in (0, 1, 2))]
+COLUMNS = (
+    *("image to text @1", "text to image @1", "image to text @10", "text to image @10"),
+    *("mean of the four", "the same on valid", "% trained", "peak GB", "minutes"),
+)
+DIGITS = (3, 3, 3, 3, 4, 4, 1, 1, 0)
 
 
 def main() -> None:
-    """Run all rows; the file is written anew after each."""
+    """Measure the modes that are asked for; both files are written anew after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="folder of the set")
-    parser.add_argument("--rows", nargs="+", default=ROWS, help="ridge, and modes as lora@0")
+    parser.add_argument("--modes", nargs="+", default=["ridge", *MODES], choices=["ridge", *MODES])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
-    origin, found = provenance(), dict[str, list[list[float]]]()
-    for row in options.rows:
-        mode, _, seed = row.partition("@")
-        found.setdefault(mode, []).append(
-            _ridge(options.data) if mode == "ridge" else _cells(_run(mode, int(seed), options.data))
-        )
-        _write(found, options.rows, origin)
+    kept = HERE / "finetune.json"
+    rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    for mode in options.modes:
+        origin = provenance()  # before anything is written
+        if mode == "ridge":
+            found = [_ridge(options.data)]
+        else:
+            found = [_cells(_run(mode, seed, options.data)) for seed in options.seeds]
+        columns = list(zip(*found, strict=True))
+        rows[mode] = {
+            "seeds": len(found),
+            "means": [None if None in column else np.mean(column) for column in columns],
+            "deviation": np.std(columns[4], ddof=1) if len(found) > 1 else None,
+            "measured": origin,
+        }
+        kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        (HERE / "finetune.md").write_text(_table(rows), encoding="utf-8")
 
 
 def _cells(run: dict) -> list[float]:
@@ -109,7 +124,7 @@ def _run(mode: str, seed: int, data: str) -> dict:
     return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
-def _ridge(data: str) -> list[float]:
+def _ridge(data: str) -> list[float | None]:
     """Regress frozen features on each other; which side on which, and how much, by valid."""
     started = time.perf_counter()
     values = merge(load_yaml(CONFIG), {"data": {"path": data}})
@@ -140,7 +155,7 @@ def _ridge(data: str) -> list[float]:
     shown = [cells[metric] for metric in METRICS]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     minutes = (time.perf_counter() - started) / 60
-    return [*shown, np.mean(shown), float("nan"), 0.0, peak, minutes]
+    return [*shown, np.mean(shown), None, 0.0, peak, minutes]
 
 
 def _hits(sides, asked, answer, rows, k) -> float:
@@ -148,57 +163,36 @@ def _hits(sides, asked, answer, rows, k) -> float:
     return retrieval_at_k(one, other, k)
 
 
-def _write(found: dict[str, list[list[float]]], rows: list[str], origin: str) -> None:
-    titles = [
-        "mode",
-        "seeds",
-        "image to text @1",
-        "text to image @1",
-        "image to text @10",
-        "text to image @10",
-        "mean of the four",
-        "the same on valid",
-        "% trained",
-        "peak GB",
-        "minutes",
-    ]
-    digits = (3, 3, 3, 3, 4, 4, 1, 1, 0)
-    lines = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}"]
-    for mode, runs in found.items():
-        cells = []
-        for values, places in zip(zip(*runs, strict=True), digits, strict=True):
-            mean = f"{np.mean(values):.{places}f}"
-            spread = f" +- {np.std(values, ddof=1):.{places}f}" if len(runs) > 1 else ""
-            cells.append("" if np.isnan(values).any() else mean + spread * (places == 4))
-        lines.append(f"| {mode} | {len(runs)} | {' | '.join(cells)} |")
-    shares = []
-    if {"ridge", "full"} <= found.keys():
-        means = {mode: np.mean([run[4] for run in runs]) for mode, runs in found.items()}
+def _table(rows: dict[str, dict]) -> str:
+    modes = [mode for mode in ("ridge", *MODES) if mode in rows]
+    lines = [f"| mode | seeds | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) + 1)}"]
+    for mode in modes:
+        row = rows[mode]
+        cells = [
+            "" if mean is None else f"{mean:.{places}f}"
+            for mean, places in zip(row["means"], DIGITS, strict=True)
+        ]
+        if row["deviation"] is not None:
+            cells[4] += f" +- {row['deviation']:.4f}"
+        lines.append(f"| {mode} | {row['seeds']} | {' | '.join(cells)} |")
+    lines += ["", "Measured:", *(f"- {mode}: {rows[mode]['measured']}" for mode in modes), ""]
+    if {"ridge", "full"} <= rows.keys():
+        means = {mode: rows[mode]["means"][4] for mode in modes}
         gain = means["full"] - means["ridge"]
         shares = [
-            f"{mode} {100 * (mean - means['ridge']) / gain:.0f}%"
-            for mode, mean in means.items()
+            f"{mode} {100 * (means[mode] - means['ridge']) / gain:.0f}%"
+            for mode in modes
             if mode not in ("ridge", "full")
         ]
-    text = (
+        lines += [f"Share of the gain of full tuning over ridge: {', '.join(shares)}.", ""]
+    return (
         "# Tuning on 8,000 product pictures and titles\n\n"
-        f"`python results/finetune.py DATA --rows {' '.join(rows)}`,\n"
-        f"{origin}. Recall among\n"
-        f"the 1,000 test items, means over seeds, from `{CONFIG}` with the mode changed.\n"
+        f"`python results/finetune.py DATA`. Recall among the 1,000 test items, means over seeds,\n"
+        f"from `{CONFIG}` with what `MODES` in the script changes.\n"
         "Ridge regresses frozen features on each other, at the encoders' own picture sizes; full\n"
-        "reads pictures at 160 x 128, for its memory; LoRA takes twelve epochs; both start with\n"
-        "projections in closed form (`start: ridge`). Runs that were there are not repeated.\n"
-        "Minutes of one thread on a shared machine.\n\n"
+        "reads pictures at 160 x 128, for its memory. Minutes of one thread, machine shared.\n\n"
         + "\n".join(lines)
-        + "\n"
-        + (
-            f"\nShare of the gain of full tuning over ridge: {', '.join(shares)}.\n"
-            if shares
-            else ""
-        )
     )
-    (HERE / "finetune.md").write_text(text, encoding="utf-8")
-    print(lines[-1], flush=True)
 
 
 if __name__ == "__main__":
