@@ -27,8 +27,8 @@ class TowerConfig:
         dropout: Of LoRA's input.
         targets: Modules that LoRA adapts, by the end of their names; the name of a block stands for
             the linear maps in it. Empty means the library's usual ones.
-        norms: Whether LoRA trains the norms in the blocks it adapts as well: few numbers, which
-            also lets batch norms follow the catalogue's pictures.
+        whole: Modules in the blocks that LoRA adapts which are trained whole beside it, by the end
+            of their names: norms, which are few numbers, and depthwise convolutions.
         dim: Width of the projection put on the tower; None puts none on. The towers of an open_clip
             model have their own.
         hidden: Width of the projection's hidden layer; 0 makes it linear.
@@ -51,7 +51,7 @@ class TowerConfig:
     alpha: float = 16.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
-    norms: bool = False
+    whole: tuple[str, ...] = ()
     dim: int | None = 256
     hidden: int = 0
     checkpointing: bool = False
@@ -102,7 +102,7 @@ class FinetuneConfig:
         chunk_size: Items that pass a tower at a time, by gradient caching; None passes the batch
             as a whole.
         accumulate: Batches per step of the optimizer.
-        learning_rate: Of projections and temperature.
+        learning_rate: Of projections, temperature, and modules that are trained whole beside LoRA.
         weight_decay: Of matrices.
         warmup: Share of all steps in which the learning rate rises; then it falls as a cosine.
         max_norm: Of the gradient; it is scaled down to it.

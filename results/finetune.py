@@ -45,8 +45,11 @@ MODES = {
         "text.mode": "lora",
         "image.mode": "lora",
         "image.targets": "[blocks.3,blocks.4,blocks.5,blocks.6,conv_head]",
-        "text.dim": 96,
-        "image.dim": 96,
+        "text.whole": "[LayerNorm]",
+        # Norms, and the depthwise convolutions that are 3 pixels wide.
+        "image.whole": "[bn1,bn2,bn3,3.0.conv_dw,3.1.conv_dw,3.2.conv_dw,6.0.conv_dw]",
+        "text.dim": 64,
+        "image.dim": 64,
         "text.rank": 5,
         "image.rank": 7,
         "text.learning_rate": 4e-3,
@@ -60,7 +63,7 @@ MODES = {
         "image.preprocess": "{input_size: [3, 160, 128]}",
     },
 }
-EPOCHS = {"lora": 12}
+EPOCHS = {"lora": 16}
 """Where a mode takes more than the config's."""
 
 

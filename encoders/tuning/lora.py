@@ -1,8 +1,8 @@
 """LoRA: a tower's linear maps, each with a trained product of two small matrices added.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv:2106.09685), by peft.
-The norms beside them may be trained as a whole, since they are few (Mudrakarta et al. 2019, "K For
-The Price Of 1", arXiv:1810.10703).
+Modules of few parameters beside them, norms and depthwise convolutions, may be trained as a whole
+(Mudrakarta et al. 2019, "K For The Price Of 1", arXiv:1810.10703).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def add_lora(
         tower: Changed in place.
         inputs: What it takes, of one item: to see that the matrices reach the output.
         anatomy: Of the tower as it was.
-        tuning: ``rank``, ``alpha``, ``dropout``, ``targets`` and ``norms``.
+        tuning: ``rank``, ``alpha``, ``dropout``, ``targets`` and ``whole``.
         head: The tower's own projection, which is trained as a whole.
 
     Returns:
@@ -47,14 +47,14 @@ def add_lora(
     peft = require("peft", '"mmalign[finetune]"')
     core = core_of(tower)
     names = _named_targets(core, tuning.targets) if tuning.targets else _usual(core, anatomy, head)
-    norms = _norms(core, anatomy, names) if tuning.norms else []
+    whole = _whole(core, anatomy, names, tuning.whole)
     config = peft.LoraConfig(
         r=tuning.rank,
         lora_alpha=tuning.alpha,
         lora_dropout=tuning.dropout,
         target_modules=names,
         bias="none",
-        modules_to_save=norms or None,
+        modules_to_save=whole or None,
     )
     try:
         model = peft.get_peft_model(core, config)
@@ -64,7 +64,7 @@ def add_lora(
         ) from error
     learning = reached(tower, inputs)
     added = {name: p for name, p in core.named_parameters() if "lora_" in name}
-    whole = [p for name, p in core.named_parameters() if ".modules_to_save." in name]
+    copies = [p for name, p in core.named_parameters() if ".modules_to_save." in name]
     unread = {name.partition(".lora_")[0] for name, p in added.items() if p not in learning}
     if unread:
         raise ConfigError(
@@ -75,7 +75,7 @@ def add_lora(
     blocks = [b for b in anatomy.blocks if any(map(_is_lora, b.modules()))]
     inside = {module for block in blocks for module in block.modules()}
     others = [m for m in core.modules() if _is_lora(m) and m not in inside]
-    return model, Plan((*added.values(), *whole), head, (*blocks, *others))
+    return model, Plan(tuple(added.values()), head, (*blocks, *others), tuple(copies))
 
 
 def merged(tower: Tower) -> nn.Module:
@@ -145,24 +145,28 @@ def _named_targets(core: nn.Module, targets: tuple[str, ...]) -> list[str]:
     return names
 
 
-def _norms(core: nn.Module, anatomy: Anatomy, targets: list[str]) -> list[str]:
-    """Norms with weights in the blocks that LoRA adapts."""
+def _whole(
+    core: nn.Module, anatomy: Anatomy, targets: list[str], wanted: tuple[str, ...]
+) -> list[str]:
+    """Modules in the blocks that LoRA adapts, by the end of their names."""
     adapted = {core.get_submodule(name) for name in targets}
     blocks = [b for b in anatomy.blocks if adapted.intersection(b.modules())]
-    inside = {module for block in blocks for module in block.modules()}
-    names = [
+    inside = {module for block in blocks for module in block.modules()} - adapted
+    there = {
         name
         for name, module in core.named_modules()
-        if module in inside
-        and "norm" in type(module).__name__.lower()
-        and any(p in anatomy.reached for p in module.parameters(recurse=False))
-    ]
-    if not names:
-        raise ConfigError(
-            "there are no norms in the blocks that LoRA adapts",
-            got=type(core).__name__,
-            fix="set norms: false",
-        )
+        if module in inside and any(p in anatomy.reached for p in module.parameters(recurse=False))
+    }
+    names: list[str] = []
+    for want in wanted:
+        found = sorted(n for n in there if n == want or n.endswith(f".{want}"))
+        if not found:
+            raise ConfigError(
+                "the blocks that LoRA adapts have no such module to train whole",
+                got=want,
+                fix=nearest(want, {name.rpartition(".")[2] for name in there}),
+            )
+        names += found
     return names
 
 

@@ -51,8 +51,8 @@ class Tuning(Protocol):
         ...
 
     @property
-    def norms(self) -> bool:
-        """Whether LoRA trains the norms in the blocks it adapts as well."""
+    def whole(self) -> tuple[str, ...]:
+        """Modules in the blocks that LoRA adapts which are trained whole, by the end of names."""
         ...
 
     @property
@@ -98,6 +98,7 @@ class Plan:
     Attributes:
         trunk: Parameters of the tower.
         head: Those of its own projection.
+        whole: Those of modules that LoRA leaves alone and that are trained beside it.
         units: Modules that run as in training; everything else keeps running as it was
             pretrained to, without dropout and with its running statistics. None for all.
     """
@@ -105,11 +106,12 @@ class Plan:
     trunk: tuple[nn.Parameter, ...]
     head: tuple[nn.Parameter, ...]
     units: tuple[nn.Module, ...] | None = ()
+    whole: tuple[nn.Parameter, ...] = ()
 
     def apply(self, tower: nn.Module) -> None:
         """Let exactly these parameters have gradients."""
         tower.requires_grad_(False)
-        for parameter in (*self.trunk, *self.head):
+        for parameter in (*self.trunk, *self.head, *self.whole):
             parameter.requires_grad_(True)
 
     def settle(self, tower: nn.Module) -> None:

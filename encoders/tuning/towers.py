@@ -186,7 +186,7 @@ class Tower(nn.Module):
         return values
 
     def _parts(self, anatomy: Anatomy, sample: torch.Tensor) -> Split:
-        units, trained = self._plan.units, [*self._plan.trunk, *self._plan.head]
+        units, trained = self._plan.units, [*self._plan.trunk, *self._plan.whole, *self._plan.head]
         is_split = False
         if self.modality == "image" and units is not None:
             split = Split(self.trunk, next((b for b in anatomy.blocks if b in units), None), sample)
@@ -211,10 +211,11 @@ class Tower(nn.Module):
         return self.origin.fingerprint
 
     def trainable(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that the mode trains, in the groups ``trunk`` and ``projection``."""
+        """Parameters that the mode trains, in groups ``trunk``, ``whole`` and ``projection``."""
         head = [] if self.projection is None else list(self.projection.parameters())
         return {
             "trunk": list(self._plan.trunk),
+            "whole": list(self._plan.whole),
             "projection": [p for p in (*self._plan.head, *head) if p.requires_grad],
         }
 

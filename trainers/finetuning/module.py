@@ -80,7 +80,13 @@ class FinetuneModule(LightningModule):
                 modality: encode_rows(tower, contents.plain[modality]).values
                 for modality, tower in towers.items()
             }
-        trunks = [p for tower in towers.values() for p in tower.trainable()["trunk"]]
+        trunks = [
+            p
+            for tower in towers.values()
+            for part, parameters in tower.trainable().items()
+            if part != "projection"
+            for p in parameters
+        ]
         self._start = [p.detach().clone() for p in trunks] if config.drift == "weights" else []
         self._trunks = trunks
         followed = [
@@ -95,6 +101,7 @@ class FinetuneModule(LightningModule):
         for modality, tower in self._towers.items():
             rates = {
                 "trunk": config.tower(modality).learning_rate,
+                "whole": config.learning_rate,
                 "projection": config.learning_rate,
             }
             for part, parameters in tower.trainable().items():

@@ -21,7 +21,7 @@ class Tune:
     alpha: float = 4.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
-    norms: bool = False
+    whole: tuple[str, ...] = ()
     dim: int | None = None
     hidden: int = 0
     checkpointing: bool = False
@@ -76,6 +76,21 @@ def encoders(
 def values(pictures: list[Path]) -> Callable[[Tower], list[Any]]:
     """Things a tower can read."""
     return lambda tower: list(TEXTS) if tower.modality == "text" else list(pictures)
+
+
+@pytest.fixture(scope="session")
+def norms() -> dict[str, tuple[str, ...]]:
+    """Names of the norms in each kind of tower's blocks."""
+    clip = ("ln_1", "ln_2")
+    return {
+        "bert": ("LayerNorm",),
+        "dinov2": ("norm1", "norm2"),
+        "siglip": ("layer_norm1", "layer_norm2"),
+        "timm": ("bn1", "bn2"),
+        "clip-text": clip,
+        "clip-image": clip,
+        "clip-hf-text": clip,
+    }
 
 
 @pytest.fixture(scope="session")

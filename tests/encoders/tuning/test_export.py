@@ -233,10 +233,10 @@ def test_a_pair_is_of_one_model(tuned, tmp_path):
             save_pair(tmp_path / "pair", text, tuned(other)[0])
 
 
-@pytest.mark.parametrize("norms", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_adapter_alone_is_merged_on_loading(kind, norms, tuned, tmp_path):
-    tower, items = tuned(kind, mode="lora", norms=norms)
+def test_an_adapter_alone_is_merged_on_loading(kind, beside, tuned, norms, tmp_path):
+    tower, items = tuned(kind, mode="lora", whole=norms[kind] if beside else ())
     tower.save_pretrained(tmp_path / "adapter", merge=False)
     tower.save_pretrained(tmp_path / "whole")
     files = {path.name for path in (tmp_path / "adapter").iterdir()}

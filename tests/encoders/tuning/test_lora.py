@@ -14,13 +14,13 @@ from mmalign.errors import ConfigError, MissingDependencyError
 KINDS = ["bert", "dinov2", "siglip", "timm", "clip-text", "clip-image", "clip-hf-text"]
 
 
-@pytest.mark.parametrize("norms", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_starts_as_the_base_and_merges_into_what_it_became(
-    kind, norms, encoders, values, train, tune
+    kind, beside, encoders, norms, values, train, tune
 ):
     plain = load_tower(encoders[kind], tune())
-    tower = load_tower(encoders[kind], tune(mode="lora", norms=norms))
+    tower = load_tower(encoders[kind], tune(mode="lora", whole=norms[kind] if beside else ()))
     items = values(tower)
     inputs = tower.collate(items, training=False).inputs
     start = plain(inputs).detach()
@@ -60,28 +60,31 @@ def test_named_targets(bert_folder, tune):
     assert rates == {0.5}
 
 
-def test_norms_are_trained_in_the_blocks_that_are_adapted(timm_folder, values, train, tune):
+def test_modules_are_trained_whole_in_the_blocks_that_are_adapted(timm_folder, values, train, tune):
     plain = load_tower(timm_folder, tune())
     last = f"blocks.{len(plain.trunk.blocks) - 1}"
-    tower = load_tower(timm_folder, tune(mode="lora", targets=(last,), norms=True))
+    tower = load_tower(timm_folder, tune(mode="lora", targets=(last,), whole=("bn1", "conv_dw")))
     items = values(tower)
     train(tower, items, rate=0.2)
     before, after = plain.trunk.state_dict(), copy.deepcopy(tower.adapters).merge_and_unload()
     moved = {
         name
         for name, value in after.state_dict().items()
-        if not torch.equal(value, before[name]) and ".bn" in name
+        if not torch.equal(value, before[name]) and (".bn" in name or "conv_dw" in name)
     }
-    kinds = {name.rpartition(".")[2] for name in moved}
-    assert kinds == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    kinds = {name.split(".", 3)[3] for name in moved}
+    parts = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    assert kinds == {"conv_dw.weight", *(f"bn1.{part}" for part in parts)}
     assert all(name.startswith(f"{last}.") for name in moved)
     trained = {p for p in tower.trunk.parameters() if p.requires_grad}
-    assert trained == set(tower.trainable()["trunk"])
+    parts = tower.trainable()
+    assert trained == {*parts["trunk"], *parts["whole"]}
+    assert len(parts["whole"]) == 3
 
 
-def test_norms_where_there_are_none(bert_folder, tune):
-    with pytest.raises(ConfigError, match="no norms in the blocks that LoRA adapts"):
-        load_tower(bert_folder, tune(mode="lora", targets=("word_embeddings",), norms=True))
+def test_a_module_that_is_not_there_to_be_trained_whole(bert_folder, tune):
+    with pytest.raises(ConfigError, match=r"no such module.*got 'layernorm'.*'LayerNorm'"):
+        load_tower(bert_folder, tune(mode="lora", whole=("layernorm",)))
 
 
 def test_absent_targets_name_the_nearest(bert_folder, tune):

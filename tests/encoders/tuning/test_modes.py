@@ -26,7 +26,7 @@ def test_exactly_what_is_named_trains(kind, mode, encoders, values, train, tune)
     tower = load_tower(encoders[kind], tune(mode=mode, dim=dim))
     before = {name: value.clone() for name, value in tower.state_dict().items()}
     assert learning(tower) == grouped(tower)
-    assert sorted(tower.trainable()) == ["projection", "trunk"]
+    assert sorted(tower.trainable()) == ["projection", "trunk", "whole"]
     if mode == "frozen":
         assert learning(tower) == set()
         return
