@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -280,10 +281,14 @@ class Catalog:
 
     def joined(self, column: str) -> list[str | None]:
         """Text of a column as :meth:`texts` holds it, ``[I]``, None where a cell is empty."""
-        return _joined(self.items[column], ", ")
+        return _joined(self._cells(column), ", ")
 
-    def texts_of(self, column: str) -> list[str | None]:
-        """Text of one column alone, ``[I]``, without what an attribute's pattern pulls out of it.
+    def texts_of(self, column: str, *, whole: bool = False) -> list[str | None]:
+        """Text of one column alone, ``[I]``.
+
+        Args:
+            column: One of the text columns.
+            whole: Whether what an attribute's pattern pulls out of it stays in.
 
         Raises:
             DataError: The column is none of the text columns.
@@ -292,11 +297,19 @@ class Catalog:
             raise DataError(
                 "no such text column", got=column, fix=nearest(column, self.config.text)
             )
-        cells = self.items[column]
+        cells = self._cells(column)
         for name, attribute in self.config.attributes.items():
-            if attribute.pattern is not None and (attribute.column or name) == column:
+            is_pulled = attribute.pattern is not None and (attribute.column or name) == column
+            if is_pulled and not whole:
                 cells = as_text(cells).str.replace(attribute.pattern, "", regex=True)
         return [text or None for text in _joined(cells, ", ")]
+
+    def _cells(self, column: str) -> pd.Series:
+        cells = self.items[column]
+        for pattern, replacement in self.config.rewrite.get(column, {}).items():
+            change = partial(re.compile(pattern).sub, replacement)
+            cells = as_text(cells).astype(object).map(change, na_action="ignore")
+        return cells
 
     def images(self) -> list[Path | bytes | None]:
         """Picture of each item, ``[I]``: the path of a file, the bytes of one, or None."""

@@ -81,6 +81,8 @@ class DataConfig:
         interactions: File name, with or without ending; None for a catalogue without a log.
         users: File name, with or without ending; None when there is no such table.
         text: Columns whose texts are joined to the text of an item.
+        rewrite: Text column to what is changed in its cells before they are read: regular
+            expression to what stands in place of each match, one after the other.
         image: Column of pictures: paths relative to ``path``, or bytes.
         attributes: Name of each attribute to where it is found.
         neighbours: Modality to the file of a given neighbour list, with or without ending: columns
@@ -91,7 +93,8 @@ class DataConfig:
         split: How to divide a log that has no ``split`` column.
 
     Raises:
-        ConfigError: The condition cannot be read, or an attribute has the name of a modality.
+        ConfigError: The condition cannot be read, an attribute has the name of a modality, or what
+            is to be rewritten is no text column or no regular expression.
     """
 
     path: str = ""
@@ -99,6 +102,7 @@ class DataConfig:
     interactions: str | None = "interactions"
     users: str | None = None
     text: tuple[str, ...] = ()
+    rewrite: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     image: str | None = None
     attributes: Mapping[str, AttributeConfig] = field(default_factory=dict)
     neighbours: Mapping[str, str] = field(default_factory=dict)
@@ -113,6 +117,20 @@ class DataConfig:
                 raise ConfigError(
                     "an attribute has the name of a modality", got=reserved, fix="rename it"
                 )
+        for column, changes in self.rewrite.items():
+            if column not in self.text:
+                raise ConfigError(
+                    "data.rewrite names a column that data.text does not",
+                    got=column,
+                    fix=nearest(column, self.text),
+                )
+            for pattern, replacement in changes.items():
+                try:
+                    re.sub(pattern, replacement, "")
+                except (re.error, IndexError) as error:
+                    raise ConfigError(
+                        f"data.rewrite.{column} cannot be used, {error}", got=pattern, fix="mend it"
+                    ) from error
         if self.positive is not None:
             Condition.parse(self.positive)
 

@@ -132,7 +132,8 @@ def build_features(
     Args:
         catalog: The items.
         encoders: Modality (``text``, ``text.<column>``, ``image``) to its encoder; what follows
-            an ``@`` tells several readings of the same content apart.
+            an ``@`` tells several readings of the same content apart, and such a reading sees a
+            column whole.
         attributes: Encodes the attributes that the catalogue's config names; None for none.
         cache_dir: Folder of the feature cache.
         progress: Whether a bar with rate and time left is drawn on standard error.
@@ -196,13 +197,17 @@ def _contents(
     }
     contents: dict[str, Sequence[Media | None]] = {}
     for modality, encoder in encoders.items():
-        content = modality.partition("@")[0]
+        content, is_further, _ = modality.partition("@")
         if content not in readers or encoder.modality != content.partition(".")[0]:
             raise DataError(
                 f"modality {modality!r} cannot be encoded by an encoder of {encoder.modality!r}",
                 fix="map text to a text encoder and image to an image encoder",
             )
-        contents[modality] = readers[content]()
+        column = content.partition(".")[2]
+        if is_further and column:
+            contents[modality] = catalog.texts_of(column, whole=True)
+        else:
+            contents[modality] = readers[content]()
     return contents
 
 

@@ -261,3 +261,31 @@ def test_a_text_column_alone_is_read_without_what_an_attribute_pulls_out():
     with pytest.raises(DataError, match="no such text column"):
         catalog.texts_of("titel")
     assert DataConfig(text=("title",)).text_parts() == ()
+
+
+def test_cells_are_rewritten_before_they_are_read():
+    items = pd.DataFrame(
+        {"item_id": ["a", "b", "c"], "title": ["Heat, The (1995)", None, "Seven (Se7en) (1995)"]}
+    )
+    year = AttributeConfig("number", column="title", pattern=r"\((\d{4})\)\s*$")
+    changes = {r" \([^)]*\)(?= *\()": "", r"^(.*), (The)(?= *\()": r"\2 \1"}
+    config = DataConfig(text=("title",), attributes={"year": year}, rewrite={"title": changes})
+    catalog = Catalog.from_pandas(items, None, config=config)
+    assert catalog.texts() == ["The Heat (1995)", None, "Seven (1995)"]
+    assert catalog.texts_of("title") == ["The Heat", None, "Seven"]
+    assert catalog.texts_of("title", whole=True) == catalog.texts()
+    assert catalog.attribute_values("year").tolist()[::2] == ["1995", "1995"]
+    assert catalog.items["title"].tolist()[0] == "Heat, The (1995)"
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "match"),
+    [
+        ({"titel": {"a": "b"}}, r"data.text does not \(got 'titel'\): did you mean 'title'"),
+        ({"title": {"(": ""}}, r"data.rewrite.title cannot be used"),
+        ({"title": {"(a)": r"\2"}}, r"data.rewrite.title cannot be used, invalid group"),
+    ],
+)
+def test_what_cannot_be_rewritten(rewrite, match):
+    with pytest.raises(ConfigError, match=match):
+        DataConfig(text=("title",), rewrite=rewrite)
