@@ -274,7 +274,7 @@ def test_cells_are_rewritten_before_they_are_read():
     assert catalog.texts() == ["The Heat (1995)", None, "Seven (1995)"]
     assert catalog.texts_of("title") == ["The Heat", None, "Seven"]
     assert catalog.texts_of("title", whole=True) == catalog.texts()
-    assert catalog.attribute_values("year").tolist()[::2] == ["1995", "1995"]
+    assert catalog.attribute_values("year").tolist()[::2] == [1995, 1995]
     assert catalog.items["title"].tolist()[0] == "Heat, The (1995)"
 
 

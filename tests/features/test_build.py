@@ -106,6 +106,18 @@ def test_all_modalities_counts_and_problems(catalog, hash_encoder, image_encoder
     assert json.loads(json.dumps(report.to_dict()))["modalities"]["image"]["broken"] == 2
 
 
+def test_a_further_reading_sees_a_column_whole(catalog, hash_encoder, tmp_path):
+    encoder = hash_encoder()
+    encoders = dict.fromkeys(["text", "text.title", "text.title@fame", "text@more"], encoder)
+    features, _ = build_features(catalog, encoders, None, tmp_path / "c", progress=False)
+    for name, texts in {
+        "text.title": ["Tea", "Cake", "Cup"],
+        "text.title@fame": ["Tea (1990)", "Cake (2000)", "Cup (2010)"],
+        "text@more": ["Tea (1990)", "Cake (2000)", "Cup (2010)"],
+    }.items():
+        assert (features[name].values[:3] == encoder.encode(texts).values).all(), name
+
+
 def test_a_second_build_comes_from_the_cache(catalog, hash_encoder, tmp_path):
     first, _ = build_features(catalog, {"text": hash_encoder()}, None, tmp_path / "c", False)
     encoder = hash_encoder()
