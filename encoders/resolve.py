@@ -151,12 +151,15 @@ def resolve(preset: _Preset, *, download: bool = True) -> Source:
 
 
 def _complete(folder: Path, preset: _Preset, origin: str) -> Source:
-    whole = sorted(folder.glob("*.gguf"))  # config and tokenizer included
-    if len(whole) == 1 and preset.library == "transformers":
-        return Source(folder, tuple(whole), origin)
     weights: list[Path] = []
     for pattern in _WEIGHTS[preset.library]:
         weights = weights or sorted(folder.glob(pattern))
+    if not weights and preset.library == "transformers":
+        whole = sorted(folder.glob("*.gguf"))  # config and tokenizer included
+        if len(whole) > 1:
+            raise _AbsentError(f"{folder} has {len(whole)} .gguf files, not one")
+        if whole:
+            return Source(folder, tuple(whole), origin)
     if not weights or not (folder / _CONFIGS[preset.library]).is_file():
         raise _AbsentError(
             f"{folder} has no {_CONFIGS[preset.library]} with {_WEIGHTS[preset.library][0]}"

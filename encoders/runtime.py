@@ -161,15 +161,22 @@ def require(module: str, requirement: str) -> Any:
 
 
 @contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing its own progress bars while a model loads."""
+def quiet_transformers(*, hide_warnings: bool = False) -> Iterator[None]:
+    """Keep transformers from drawing its own progress bars while a model loads.
+
+    Args:
+        hide_warnings: Whether its warnings are hidden too, such as of weights left out on purpose.
+    """
     logging = require("transformers.utils.logging", "transformers")
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    if hide_warnings:
+        logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

@@ -172,7 +172,8 @@ class TransformersText(torch.nn.Module):
         gguf_file: The file in the folder that holds model and tokenizer, where it is of that kind.
 
     Raises:
-        EncoderError: The model has fewer blocks, or the tokenizer cannot pad.
+        EncoderError: The model has fewer blocks, the tokenizer cannot pad, or the suffix leaves no
+            room for a text.
         MissingDependencyError: gguf is needed and not installed.
     """
 
@@ -193,7 +194,7 @@ class TransformersText(torch.nn.Module):
         if gguf_file is not None:
             require("gguf", "gguf")
             given["gguf_file"] = gguf_file
-        with quiet_transformers():
+        with quiet_transformers(hide_warnings=layers is not None):
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
             if layers is not None:
                 config = transformers.AutoConfig.from_pretrained(folder, **given)
@@ -209,6 +210,7 @@ class TransformersText(torch.nn.Module):
                 self._model = transformers.AutoModel.from_pretrained(
                     folder, weights_only=True, dtype=torch.float32, **given
                 )
+        _make_saveable(self._model)
         if pooling == "last":
             self._tokenizer.padding_side = "right"
             self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
@@ -223,9 +225,18 @@ class TransformersText(torch.nn.Module):
         self._pooling = pooling
         positions = getattr(self._model.config, "max_position_embeddings", None) or max_length
         self._max_length = min(max_length, self._tokenizer.model_max_length, positions)
-        self._ending = (
-            self._tokenizer(suffix, add_special_tokens=False)["input_ids"] if suffix else []
-        )
+        self._ending = self._tokens(suffix, special=False) if suffix else []
+        self._closing = 0  # tokens that the tokenizer itself puts after every text
+        if suffix:
+            plain, closed = self._tokens("a", special=False), self._tokens("a", special=True)
+            if plain and plain[0] in closed:
+                self._closing = len(closed) - len(plain) - closed.index(plain[0])
+        if len(self._ending) + self._closing >= self._max_length:
+            raise EncoderError(
+                f"the suffix leaves no room for a text in {self._max_length} tokens",
+                got=suffix,
+                fix="raise max_length",
+            )
         self.dim = int(self._model.config.hidden_size)
 
     @property
@@ -255,8 +266,12 @@ class TransformersText(torch.nn.Module):
         if self._ending:
             for text, ids in zip(texts, tokens, strict=True):
                 if text in cut:
-                    ids[-len(self._ending) :] = self._ending
+                    end = len(ids) - self._closing
+                    ids[end - len(self._ending) : end] = self._ending
         return tokens, sum(text in cut for text in full)
+
+    def _tokens(self, text: str, *, special: bool) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def pad(self, tokens: list[list[int]]) -> dict[str, torch.Tensor]:
         """Pad to the longest row: what ``forward`` takes, on the CPU."""
@@ -298,3 +313,14 @@ class TransformersText(torch.nn.Module):
             return hidden[torch.arange(len(hidden), device=hidden.device), last]
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _make_saveable(model: Any) -> None:
+    """Let a model that was cut, or read from a quantised file, be written like any other."""
+    for mark in ("hf_quantizer", "quantization_method", "is_quantized"):
+        vars(model).pop(mark, None)  # its weights are plain numbers by now
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    kinds = getattr(model.config, "layer_types", None)
+    if kinds:
+        model.config.layer_types = kinds[: model.config.num_hidden_layers]

@@ -268,6 +268,7 @@ def _origin(
         "seed": config.seed,
         "data.text": config.data.text,
         "data.image": config.data.image,
+        "data.rewrite": to_dict(config.data)["rewrite"] or None,
         **{f"fingerprint of {name}": tower.fingerprint for name, tower in towers.items()},
         **flat(to_dict(config.finetune), "finetune"),
     }

@@ -74,7 +74,8 @@ def write_open_clip(folder: Path, text: Tower, image: Tower, *, temperature: flo
         "std": list(settings["std"]),
         "resize_mode": RESIZE_MODES[settings["crop_mode"]],
     }
-    name = text.origin.preset.hub or "."
+    told = text.origin.preset
+    name = "." if told.layers else told.hub or "."
     model_cfg = {
         "embed_dim": text.dim,
         "custom_text": True,

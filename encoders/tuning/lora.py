@@ -167,6 +167,22 @@ def _whole(
                 fix=nearest(want, {name.rpartition(".")[2] for name in there}),
             )
         names += found
+    holding = [n for n in names if adapted.intersection(core.get_submodule(n).modules())]
+    if holding:
+        raise ConfigError(
+            "a module to train whole holds modules that LoRA adapts",
+            got=holding[0],
+            fix="name its other parts, or take it out of targets",
+        )
+    # peft goes by the end of names, whatever comes before.
+    every = {name for name, _ in core.named_modules()}
+    struck = sorted(n for n in every - set(names) if names and n.endswith(tuple(names)))
+    if struck:
+        raise ConfigError(
+            "a module to train whole has a namesake outside the blocks that LoRA adapts",
+            got=struck[0],
+            fix="leave it out of whole, or name that block in targets as well",
+        )
     return names
 
 

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.data import cleaning, huggingface, reading
-from mmalign.data.cells import as_text, is_date, is_list
+from mmalign.data.cells import as_text, in_line, is_date
 from mmalign.data.config import AttributeConfig, DataConfig
 from mmalign.data.neighbours import read_neighbours
 from mmalign.data.splits import SplitConfig
@@ -308,7 +308,7 @@ class Catalog:
         cells = self.items[column]
         for pattern, replacement in self.config.rewrite.get(column, {}).items():
             change = partial(re.compile(pattern).sub, replacement)
-            cells = as_text(cells).astype(object).map(change, na_action="ignore")
+            cells = as_text(in_line(cells)).astype(object).map(change, na_action="ignore")
         return cells
 
     def images(self) -> list[Path | bytes | None]:
@@ -389,8 +389,6 @@ def find_rows(index: pd.Index, ids: Iterable[object], what: str) -> IntArray:
 
 def _joined(cells: pd.Series, separator: str) -> list[str | None]:
     """Write cells as texts, the values of a list or of ``a|b`` joined by a separator."""
-    if cells.dtype == object and cells.map(is_list).any():
-        cells = cells.map(lambda cell: "|".join(map(str, cell)) if is_list(cell) else cell)
-    texts = as_text(cells).astype(object)
+    texts = as_text(in_line(cells)).astype(object)
     stripped = (text.strip() if isinstance(text, str) else "" for text in texts)
     return [separator.join(text.split("|")) if text else None for text in stripped]

@@ -142,3 +142,10 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="backslashreplace")
     return str(value)
+
+
+def in_line(cells: pd.Series) -> pd.Series:
+    """Write lists as ``a|b``."""
+    if cells.dtype == object and cells.map(is_list).any():
+        return cells.map(lambda cell: "|".join(map(str, cell)) if is_list(cell) else cell)
+    return cells

@@ -81,8 +81,10 @@ class DataConfig:
         interactions: File name, with or without ending; None for a catalogue without a log.
         users: File name, with or without ending; None when there is no such table.
         text: Columns whose texts are joined to the text of an item.
-        rewrite: Text column to what is changed in its cells before they are read: regular
-            expression to what stands in place of each match, one after the other.
+        rewrite: Text column to what is changed in its cells before they are read as texts: regular
+            expression to what stands in place of each match, one after the other. ``^`` and ``$``
+            are the ends of the cell, in which the values of a list stand as ``a|b``. Attributes
+            read cells as they are.
         image: Column of pictures: paths relative to ``path``, or bytes.
         attributes: Name of each attribute to where it is found.
         neighbours: Modality to the file of a given neighbour list, with or without ending: columns
@@ -127,7 +129,7 @@ class DataConfig:
             for pattern, replacement in changes.items():
                 try:
                     re.sub(pattern, replacement, "")
-                except (re.error, IndexError) as error:
+                except (re.error, IndexError, OverflowError, TypeError) as error:
                     raise ConfigError(
                         f"data.rewrite.{column} cannot be used, {error}", got=pattern, fix="mend it"
                     ) from error

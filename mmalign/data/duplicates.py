@@ -48,7 +48,7 @@ def duplicates_across_split(
     Ids play no part: what leaks is content that was trained on under another id.
 
     Args:
-        catalog: Texts and pictures are compared as they are.
+        catalog: Texts, as ``data.rewrite`` leaves them, and pictures are compared.
         features: Those of ``text`` and ``image`` are compared by cosine, blockwise; attributes are
             not, since many items rightly share them.
 

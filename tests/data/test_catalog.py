@@ -278,11 +278,19 @@ def test_cells_are_rewritten_before_they_are_read():
     assert catalog.items["title"].tolist()[0] == "Heat, The (1995)"
 
 
+def test_lists_are_rewritten_as_one_line():
+    items = pd.DataFrame({"item_id": ["a", "b"], "title": [["Heat", "The"], None]})
+    config = DataConfig(text=("title",), rewrite={"title": {r"^(.*)\|The$": r"The \1"}})
+    catalog = Catalog.from_pandas(items, None, config=config)
+    assert catalog.texts() == ["The Heat", None]
+
+
 @pytest.mark.parametrize(
     ("rewrite", "match"),
     [
         ({"titel": {"a": "b"}}, r"data.text does not \(got 'titel'\): did you mean 'title'"),
         ({"title": {"(": ""}}, r"data.rewrite.title cannot be used"),
+        ({"title": {"a{99999999999}": ""}}, r"data.rewrite.title cannot be used"),
         ({"title": {"(a)": r"\2"}}, r"data.rewrite.title cannot be used, invalid group"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 import torch
 
 from mmalign.encoders import PresetConfig, load_encoder, read_preset
+from mmalign.encoders.resolve import resolve
 from mmalign.encoders.text import TextEncoder, TransformersText
+from mmalign.encoders.tuning import load_tower
 from mmalign.errors import ConfigError, EncoderError
+from mmalign.finetuning import TowerConfig
 
 TEXTS = ["a red cup", "tea", "a blue cup of tea and a red cake", "of"]
 SUFFIX = " will like"
@@ -155,6 +159,19 @@ def test_a_text_that_is_cut_keeps_its_suffix(llama_folder):
     assert model.tokenizer.decode(tokens[1]) == "tea" + SUFFIX
 
 
+def test_a_suffix_stands_before_what_the_tokenizer_puts_last(bert_folder):
+    model = tower(bert_folder, max_length=6, suffix=" cake")
+    tokens, cut = model.tokenize(["tea tea tea tea tea tea cake", "tea cake"])
+    assert cut == 1
+    assert len(tokens[0]) == 6
+    assert tokens[0][-2:] == tokens[1][-2:]
+
+
+def test_a_suffix_that_leaves_no_room(llama_folder):
+    with pytest.raises(EncoderError, match="leaves no room for a text in 3 tokens"):
+        tower(llama_folder, max_length=3, suffix=SUFFIX * 3)
+
+
 def test_more_layers_than_there_are(llama_folder):
     with pytest.raises(EncoderError, match=rf"has {LAYERS} layers \(got 4\)"):
         tower(llama_folder, layers=4)
@@ -172,6 +189,42 @@ def test_a_gguf_file_is_the_same_model(llama_folder, gguf_folder, capfd):
     assert capfd.readouterr().err == ""
     expected = by_hand(llama_folder, [text + SUFFIX for text in TEXTS], 2)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_a_tuned_tower_from_a_gguf_file_is_written_whole(gguf_folder, tmp_path, mode):
+    model = load_tower(gguf_folder / "asked.yaml", TowerConfig(mode=mode, dim=None))
+    with torch.no_grad():
+        for parameter in model.trainable()["trunk"]:
+            parameter.add_(0.1)
+        expected = model(model.collate(TEXTS, training=False).inputs).numpy()
+    model.save_pretrained(tmp_path / "tuned")
+    got = load_encoder(tmp_path / "tuned", device="cpu").encode(TEXTS).values
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_a_model_with_kinds_of_layers_is_cut_and_written(llama_folder, tmp_path, caplog):
+    from transformers import AutoModel, AutoTokenizer, Qwen3Config, Qwen3Model
+
+    folder = tmp_path / "qwen"
+    AutoTokenizer.from_pretrained(llama_folder).save_pretrained(folder)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "head_dim": 16, "vocab_size": 300}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 3}
+    Qwen3Model(Qwen3Config(**shape, **heads)).save_pretrained(folder)
+    model = tower(folder, layers=2)
+    assert "UNEXPECTED" not in caplog.text
+    model.core.save_pretrained(tmp_path / "cut")
+    assert len(AutoModel.from_pretrained(tmp_path / "cut").layers) == 2
+
+
+def test_weights_that_stand_beside_a_gguf_file_are_taken(llama_folder, gguf_folder, tmp_path):
+    preset = PresetConfig("transformers", "text", name="both", folder=tmp_path)
+    for number in (1, 2):
+        shutil.copy(gguf_folder / "model.gguf", tmp_path / f"{number}.gguf")
+    with pytest.raises(EncoderError, match=r"has 2 \.gguf files, not one"):
+        resolve(preset)
+    shutil.copytree(llama_folder, tmp_path, dirs_exist_ok=True)
+    assert resolve(preset).weights == (tmp_path / "model.safetensors",)
 
 
 def test_other_presets_keep_their_fingerprint():

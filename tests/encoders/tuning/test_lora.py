@@ -9,6 +9,8 @@ import torch
 
 from mmalign.encoders import load_encoder
 from mmalign.encoders.tuning import load_tower
+from mmalign.encoders.tuning.anatomy import Anatomy
+from mmalign.encoders.tuning.lora import _whole
 from mmalign.errors import ConfigError, MissingDependencyError
 
 KINDS = ["bert", "dinov2", "siglip", "timm", "clip-text", "clip-image", "clip-hf-text"]
@@ -85,6 +87,31 @@ def test_modules_are_trained_whole_in_the_blocks_that_are_adapted(timm_folder, v
 def test_a_module_that_is_not_there_to_be_trained_whole(bert_folder, tune):
     with pytest.raises(ConfigError, match=r"no such module.*got 'layernorm'.*'LayerNorm'"):
         load_tower(bert_folder, tune(mode="lora", whole=("layernorm",)))
+
+
+class Block(torch.nn.Module):
+    """A norm, a linear map, and a table of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.ones(4))
+        self.norm1 = torch.nn.LayerNorm(4)
+        self.map = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.map(self.norm1(x)) * self.table
+
+
+@pytest.mark.parametrize(
+    ("whole", "message"),
+    [("0", "holds modules that LoRA adapts"), ("norm1", "namesake outside the blocks")],
+)
+def test_modules_that_cannot_be_trained_whole(whole, message):
+    blocks = torch.nn.Sequential(Block(), Block())
+    core = torch.nn.ModuleDict({"blocks": blocks, "other_blocks": torch.nn.Sequential(Block())})
+    anatomy = Anatomy(tuple(blocks), (), frozenset(core.parameters()))
+    with pytest.raises(ConfigError, match=message):
+        _whole(core, anatomy, ["blocks.0.map"], (whole,))
 
 
 def test_absent_targets_name_the_nearest(bert_folder, tune):
