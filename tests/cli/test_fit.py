@@ -116,6 +116,7 @@ def test_a_text_column_may_have_an_encoder_of_its_own(mmalign, house, other_text
 def test_one_content_may_be_read_twice(mmalign, house, other_text_encoder, tmp_path, content):
     second = f"{content}@other"
     values = yaml.safe_load(house.everything.read_text())
+    values["data"]["rewrite"] = {"title": {"cup": "mug"}}
     values["encoders"] |= {second: str(other_text_encoder)}
     values["model"] = {
         "name": "kernel_ridge",
@@ -135,8 +136,10 @@ def test_one_content_may_be_read_twice(mmalign, house, other_text_encoder, tmp_p
     )
     assert shown.code == 0, shown.err
     features = Recommender.from_pretrained(tmp_path / "more").features
+    texts = list(new.title.str.replace("cup", "mug"))
+    assert texts != list(new.title)
     for name, encoder in (("text", house.text_encoder), (second, other_text_encoder)):
-        expected = load_encoder(encoder).encode(list(new.title)).values
+        expected = load_encoder(encoder).encode(texts).values
         np.testing.assert_allclose(features[name].values[-3:], expected, rtol=1e-4, atol=1e-5)
 
 
