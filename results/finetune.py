@@ -183,7 +183,7 @@ def _table(rows: dict[str, dict]) -> str:
         means = {mode: rows[mode]["means"][4] for mode in modes}
         gain = means["full"] - means["ridge"]
         shares = [
-            f"{mode} {100 * (means[mode] - means['ridge']) / gain:.0f}%"
+            f"{mode} {100 * (means[mode] - means['ridge']) / gain:.1f}%"
             for mode in modes
             if mode not in ("ridge", "full")
         ]
