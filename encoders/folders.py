@@ -111,8 +111,13 @@ def _pooling(path: Path) -> str:
     prefix = "pooling_mode_"  # one key per way until sentence-transformers 5
     old = [key.removeprefix(prefix) for key, on in config.items() if key.startswith(prefix) and on]
     mode = config.get("pooling_mode") or old or "mean"
-    ways = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean"}
-    ways["lasttoken"] = "last"
+    ways = {
+        "cls": "cls",
+        "cls_token": "cls",
+        "mean": "mean",
+        "mean_tokens": "mean",
+        "lasttoken": "last",
+    }
     named = [mode] if isinstance(mode, str) else list(mode)
     if len(named) != 1 or named[0] not in ways:
         raise EncoderError(

@@ -217,7 +217,7 @@ def test_the_films() -> None:
     sizes = [catalog.matrix(split).nnz for split in ("train", "valid", "test")]
     assert sizes == [34_261, 9_018, 10_092]
     assert catalog.warm.sum() == 1930
-    assert catalog.texts()[0].startswith("Toy Story (1995). Adventure, Animation, ")  # type: ignore[union-attr]
+    assert str(catalog.texts()[0]).startswith("Toy Story (1995). Adventure, Animation, ")
     assert catalog.attribute_values("year")[0] == 1995
     assert catalog.notices == ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -203,7 +204,9 @@ def test_a_tuned_tower_from_a_gguf_file_is_written_whole(gguf_folder, tmp_path, 
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
-def test_a_model_with_kinds_of_layers_is_cut_and_written(llama_folder, tmp_path, caplog):
+def test_a_model_with_kinds_of_layers_is_cut_and_written(
+    llama_folder, tmp_path, caplog, monkeypatch
+):
     from transformers import AutoModel, AutoTokenizer, Qwen3Config, Qwen3Model
 
     folder = tmp_path / "qwen"
@@ -211,10 +214,26 @@ def test_a_model_with_kinds_of_layers_is_cut_and_written(llama_folder, tmp_path,
     shape = {"hidden_size": 32, "intermediate_size": 48, "head_dim": 16, "vocab_size": 300}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 3}
     Qwen3Model(Qwen3Config(**shape, **heads)).save_pretrained(folder)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     model = tower(folder, layers=2)
-    assert "UNEXPECTED" not in caplog.text
+    assert "layers.2" not in caplog.text  # what was left out is no news
     model.core.save_pretrained(tmp_path / "cut")
     assert len(AutoModel.from_pretrained(tmp_path / "cut").layers) == 2
+
+
+def test_sentence_transformers_takes_the_last_token_too(llama_folder, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    asked = tmp_path / "asked.yaml"
+    asked.write_text(
+        f"library: transformers\nmodality: text\nfolder: {llama_folder}\npooling: last\nlayers: 2\n"
+    )
+    model = load_tower(asked, TowerConfig(mode="full", dim=None))
+    model.save_pretrained(tmp_path / "tuned")
+    (tmp_path / "tuned" / "preset.yaml").unlink()  # what its own files say
+    got = load_encoder(tmp_path / "tuned", device="cpu").encode(TEXTS).values
+    np.testing.assert_allclose(got, by_hand(llama_folder, TEXTS, 2), atol=1e-4)
+    other = sentence_transformers.SentenceTransformer(str(tmp_path / "tuned"), device="cpu")
+    np.testing.assert_allclose(other.encode(TEXTS), got, atol=1e-4)
 
 
 def test_weights_that_stand_beside_a_gguf_file_are_taken(llama_folder, gguf_folder, tmp_path):
