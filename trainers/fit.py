@@ -74,7 +74,7 @@ def fit(
             got=resume,
             fix="leave --ckpt_path out",
         )
-    data = TrainData(catalog.matrix("train"), features, catalog.neighbours)
+    data = TrainData(catalog.matrix(), features, catalog.neighbours, catalog.times())
     with _Clock(seconds, "fit"):
         torch.manual_seed(config.seed)
         model.fit(data)

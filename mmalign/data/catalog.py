@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.data import cleaning, huggingface, reading
-from mmalign.data.cells import as_text, in_line, is_date
+from mmalign.data.cells import as_line, as_text, in_line, is_date
 from mmalign.data.config import AttributeConfig, DataConfig
+from mmalign.data.ids import find_rows
 from mmalign.data.neighbours import read_neighbours
 from mmalign.data.splits import SplitConfig
 from mmalign.errors import ConfigError, DataError, nearest
@@ -25,6 +25,7 @@ from mmalign.interfaces import (
     ITEM_ID,
     SPLIT,
     SPLITS,
+    TIMESTAMP,
     USER_ID,
     WEIGHT,
     BoolArray,
@@ -247,6 +248,22 @@ class Catalog:
         matrix.sort_indices()
         return matrix
 
+    def times(self) -> sp.csr_matrix | None:
+        """Make the user-item matrix of the last time of each train pair, in seconds since 1970.
+
+        Shapes:
+            returns: ``[U, I]`` float64 without the pairs whose time is not known; None when the
+                log has no times at all.
+        """
+        if TIMESTAMP not in self.interactions:
+            return None
+        log = pd.DataFrame(dict(zip(("user", "item"), self._codes, strict=True)))
+        log["time"] = self.interactions[TIMESTAMP].to_numpy(np.float64)
+        log = log[self._is_split("train")].dropna().sort_values("time", kind="stable")
+        last = log.drop_duplicates(["user", "item"], keep="last")
+        shape = (self.num_users, self.num_items)
+        return sp.coo_matrix((last["time"], (last["user"], last["item"])), shape).tocsr()
+
     @cached_property
     def warm(self) -> BoolArray:
         """Mark the items that have a train row, ``[I]``."""
@@ -281,7 +298,7 @@ class Catalog:
 
     def joined(self, column: str) -> list[str | None]:
         """Text of a column as :meth:`texts` holds it, ``[I]``, None where a cell is empty."""
-        return _joined(self._cells(column), ", ")
+        return as_line(self._cells(column), ", ")
 
     def texts_of(self, column: str, *, whole: bool = False) -> list[str | None]:
         """Text of one column alone, ``[I]``.
@@ -302,7 +319,7 @@ class Catalog:
             is_pulled = attribute.pattern is not None and (attribute.column or name) == column
             if is_pulled and not whole:
                 cells = as_text(cells).str.replace(attribute.pattern, "", regex=True)
-        return [text or None for text in _joined(cells, ", ")]
+        return [text or None for text in as_line(cells, ", ")]
 
     def _cells(self, column: str) -> pd.Series:
         cells = self.items[column]
@@ -340,7 +357,7 @@ class Catalog:
         if attribute.kind == "number":
             numbers = pd.to_numeric(cells, errors="coerce").astype(np.float64)
             return numbers.where(np.isfinite(numbers))
-        texts = pd.Series(_joined(cells, "|"), cells.index, name=name, dtype=object)
+        texts = pd.Series(as_line(cells, "|"), cells.index, name=name, dtype=object)
         if attribute.kind == "date":
             texts[~is_date(texts)] = None
         return texts
@@ -363,32 +380,3 @@ class Catalog:
     def _is_split(self, split: str) -> BoolArray:
         marks: BoolArray = (self.interactions[SPLIT] == split).to_numpy(dtype=bool)
         return marks
-
-
-def find_rows(index: pd.Index, ids: Iterable[object], what: str) -> IntArray:
-    """Look ids up in an index of them.
-
-    Args:
-        index: Known ids, as text.
-        ids: Wanted ids.
-        what: What they are ids of, for the error.
-
-    Raises:
-        DataError: An id is unknown; the error names the first and the nearest known one.
-    """
-    wanted = as_text(pd.Series(list(ids), name=f"{what}_id", dtype=object))
-    rows: IntArray = index.get_indexer(wanted.astype(object)).astype(np.int64)
-    unknown = np.flatnonzero(rows < 0)
-    if len(unknown):
-        first = wanted.iloc[unknown[0]]
-        close = get_close_matches(str(first), list(index), n=1)
-        guess = f"did you mean {close[0]!r}?" if close else "check the ids"
-        raise DataError(f"{len(unknown)} unknown {what} ids", got=first, fix=guess)
-    return rows
-
-
-def _joined(cells: pd.Series, separator: str) -> list[str | None]:
-    """Write cells as texts, the values of a list or of ``a|b`` joined by a separator."""
-    texts = as_text(in_line(cells)).astype(object)
-    stripped = (text.strip() if isinstance(text, str) else "" for text in texts)
-    return [separator.join(text.split("|")) if text else None for text in stripped]

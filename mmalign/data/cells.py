@@ -8,7 +8,17 @@ import pandas as pd
 from mmalign.errors import DataError
 from mmalign.interfaces import BoolArray
 
-__all__ = ["as_ids", "as_number", "as_seconds", "as_text", "is_date", "is_list", "plain"]
+__all__ = [
+    "as_ids",
+    "as_line",
+    "as_number",
+    "as_seconds",
+    "as_text",
+    "in_line",
+    "is_date",
+    "is_list",
+    "plain",
+]
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -149,3 +159,15 @@ def in_line(cells: pd.Series) -> pd.Series:
     if cells.dtype == object and cells.map(is_list).any():
         return cells.map(lambda cell: "|".join(map(str, cell)) if is_list(cell) else cell)
     return cells
+
+
+def as_line(cells: pd.Series, separator: str) -> list[str | None]:
+    """Write cells as texts, the values of a list or of ``a|b`` joined by a separator.
+
+    Example:
+        >>> as_line(pd.Series(["a|b", " ", None]), ", ")
+        ['a, b', None, None]
+    """
+    texts = as_text(in_line(cells)).astype(object)
+    stripped = (text.strip() if isinstance(text, str) else "" for text in texts)
+    return [separator.join(text.split("|")) if text else None for text in stripped]

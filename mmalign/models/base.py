@@ -30,14 +30,18 @@ class TrainData:
         features: Modality to ``[I, D]``, cold items included: a model may encode them but must
             draw no statistic from them.
         neighbours: Modality to given neighbour graph ``[I, I]``, row i lists whom item i is like.
+        times: ``[U, I]`` sparse, when the pairs of ``matrix`` were last seen, in seconds; pairs
+            without a time are left out, and None is a log without times.
 
     Raises:
-        DataError: There is no interaction, or a feature or a graph does not fit the items.
+        DataError: There is no interaction, or a feature or a graph does not fit the items,
+            or the times do not fit the interactions.
     """
 
     matrix: sp.csr_matrix
     features: Features
     neighbours: Mapping[str, sp.csr_matrix] = field(default_factory=dict)
+    times: sp.csr_matrix | None = None
 
     def __post_init__(self) -> None:
         if self.matrix.nnz == 0:
@@ -54,6 +58,12 @@ class TrainData:
                     got=graph.shape,
                     fix="build it in the row order of the items",
                 )
+        if self.times is not None and self.times.shape != self.matrix.shape:
+            raise DataError(
+                "times must be of the same users and items as the interactions",
+                got=f"{self.times.shape} and {self.matrix.shape}",
+                fix="build both from one log",
+            )
 
     @cached_property
     def warm(self) -> BoolArray:

@@ -10,6 +10,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from mmalign.graph.sessions import session_gram
 from mmalign.interfaces import BoolArray, FloatArray, IntArray
 from mmalign.models.base import C, Model, TrainData
 from mmalign.models.calibration import standardise
@@ -120,9 +121,12 @@ class KernelRidgeConfig:
         content_weight: Weight of content next to interactions in EASE itself; 0 leaves it out.
         appeal: Weight of what the average user is expected to think of a cold item; 1 is plain
             ridge, which shrinks it as much as what one user is expected to add.
+        session_weight: Weight in EASE of pairs that a user took shortly after each other, next to
+            1 for any two of the user's items; 0 leaves times out.
+        session_seconds: How shortly: after so many seconds the weight has fallen to 37%.
 
     Raises:
-        ConfigError: A penalty is not positive, or ``content_weight`` is negative.
+        ConfigError: A penalty or ``session_seconds`` is not positive, or a weight is negative.
     """
 
     l2: float = 150.0
@@ -130,10 +134,14 @@ class KernelRidgeConfig:
     kernel: KernelConfig = field(default_factory=KernelConfig)
     content_weight: float = 0.0
     appeal: float = 1.0
+    session_weight: float = 0.0
+    session_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        check_within("[0, inf)", content_weight=self.content_weight)
-        check_positive(l2=self.l2, regularization=self.regularization, appeal=self.appeal)
+        for name in ("content_weight", "session_weight"):
+            check_within("[0, inf)", **{name: getattr(self, name)})
+        for name in ("l2", "regularization", "appeal", "session_seconds"):
+            check_positive(**{name: getattr(self, name)})
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,12 @@ class RidgeConfig(KernelRidgeConfig):
 
 @dataclass(frozen=True)
 class CollectiveConfig(KernelRidgeConfig):
-    """The same with content inside EASE: the strongest closed form here, and the teacher."""
+    """The same with content and sessions inside EASE: the strongest closed form, the teacher."""
 
     l2: float = 200.0
     content_weight: float = 10.0
     appeal: float = 1.5
+    session_weight: float = 1.0
 
 
 class KernelRidge(ItemWeights[KernelRidgeConfig]):
@@ -160,7 +169,9 @@ class KernelRidge(ItemWeights[KernelRidgeConfig]):
     with the same kernel (Saunders et al. 1998). With a ``content_weight`` items are regressed on
     content and interactions together: the kernel is added to the Gram matrix of interactions, as
     if every content feature were a further user (collective EASE: Jeunen, Van Balen and Goethals
-    2020, "Closed-form models for collaborative filtering with side-information"). What all users
+    2020, "Closed-form models for collaborative filtering with side-information"). With a
+    ``session_weight`` items taken within minutes of each other count for more in that matrix, see
+    :func:`mmalign.graph.sessions.session_gram`. What all users
     agree on is known better than what one of them adds, so ``appeal`` may weigh it more. Cold
     scores come out too small next to warm ones: :mod:`mmalign.models.calibration` finds their
     scale on valid.
@@ -173,12 +184,23 @@ class KernelRidge(ItemWeights[KernelRidgeConfig]):
         """Solve EASE, then the regression on content."""
         self.fit_content(data)
         matrix, z = data.matrix[:, data.warm], self.content[data.warm].astype(np.float64)
-        prior = self.config.content_weight * (z @ z.T) if self.config.content_weight else None
+        prior = self._prior(data, z)
         self.weights = ease_weights(matrix, self.config.l2, prior)
         self.regress(self.config.regularization)
         scores = self._average_scores(matrix)
         self.average_user = ridge_map(z, scores[:, None], self.config.regularization)[:, 0]
         return self
+
+    def _prior(self, data: TrainData, z: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """``[W, W]``: what content and sessions add to the Gram matrix of interactions."""
+        config, prior = self.config, None
+        if config.content_weight:
+            prior = config.content_weight * (z @ z.T)
+        if config.session_weight and data.times is not None:
+            together = session_gram(data.times[:, data.warm], config.session_seconds)
+            together *= config.session_weight
+            prior = together if prior is None else prior + together
+        return prior
 
     def shared_taste(self, warm_scores: FloatArray) -> FloatArray:
         """``[B, D]``: more of the average user, in the unit of each user's scores."""

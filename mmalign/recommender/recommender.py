@@ -12,7 +12,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmalign.data.catalog import Catalog, find_rows
+from mmalign.data.catalog import Catalog
+from mmalign.data.ids import find_rows
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import (

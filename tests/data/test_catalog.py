@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from mmalign.data import AttributeConfig, Catalog, DataConfig, SplitConfig
 from mmalign.errors import ConfigError, DataError
@@ -48,6 +49,32 @@ def test_matrix_sums_repeated_rows_of_the_chosen_splits_alone(catalog: Catalog) 
     assert catalog.matrix().dtype == np.float32
     with pytest.raises(DataError, match="did you mean 'train'"):
         catalog.matrix("trian")
+
+
+def test_times_are_the_last_of_each_train_pair() -> None:
+    log = pd.DataFrame(
+        {
+            "user_id": ["ann", "ann", "ann", "bob", "bob", "bob"],
+            "item_id": ["tea", "tea", "jam", "tea", "jam", "egg"],
+            "timestamp": [50.0, 20.0, 0.0, 7.0, np.nan, 9.0],
+            "split": ["train", "train", "train", "test", "train", "train"],
+        }
+    )
+    catalog = Catalog.from_pandas(None, log)
+    found = catalog.times()
+    assert found is not None
+    pairs = {(catalog.user_ids[u], catalog.item_ids[i]): t for (u, i), t in stored(found).items()}
+    assert pairs == {("ann", "tea"): 50, ("ann", "jam"): 0, ("bob", "egg"): 9}
+    assert Catalog.from_pandas(None, log.drop(columns="timestamp")).times() is None
+
+
+def stored(matrix: sp.csr_matrix) -> dict[tuple[int, int], float]:
+    """Every entry that is stored, zeros too."""
+    entries = matrix.tocoo()
+    return {
+        (int(row), int(column)): float(value)
+        for row, column, value in zip(entries.row, entries.col, entries.data, strict=True)
+    }
 
 
 def test_an_item_is_warm_by_a_train_row_only(catalog: Catalog) -> None:

@@ -40,6 +40,11 @@ def test_features_must_fit_the_items(values: object, present: object, problem: s
         TrainData(ONE, {"text": Feature(values, present)})  # type: ignore[arg-type]
 
 
+def test_times_must_fit_the_interactions() -> None:
+    with pytest.raises(DataError, match="times must be of the same users and items"):
+        TrainData(ONE, {}, times=sp.csr_matrix((2, 2)))
+
+
 def test_an_absent_row_may_hold_anything() -> None:
     TrainData(ONE, {"text": Feature(np.full((2, 4), np.nan, np.float32), np.zeros(2, bool))})
 

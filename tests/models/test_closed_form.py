@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,6 +12,7 @@ from sklearn.kernel_ridge import KernelRidge as SklearnKernelRidge
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from mmalign.errors import ConfigError
+from mmalign.graph.sessions import session_gram
 from mmalign.models import TrainData
 from mmalign.models.closed_form import (
     CollectiveConfig,
@@ -177,3 +180,39 @@ def test_appeal_weighs_what_the_average_user_is_expected_to_think(shop: TrainDat
     deviation = (before - warm.mean(axis=1, keepdims=True))[active] / spread[active]
     np.testing.assert_allclose(after - before, spread * deviation.mean(axis=0), atol=2e-5)
     np.testing.assert_array_equal(more.score(shop.matrix, WARM), warm)
+
+
+def timed(shop: TrainData) -> TrainData:
+    """The shop, with every user's items taken a minute after each other."""
+    times = shop.matrix.astype(np.float64)
+    for user in range(times.shape[0]):
+        row = slice(times.indptr[user], times.indptr[user + 1])
+        times.data[row] = 60.0 * np.arange(row.stop - row.start)
+    return replace(shop, times=times)
+
+
+def test_sessions_are_further_users_of_the_regression(shop: TrainData) -> None:
+    data = timed(shop)
+    config = KernelRidgeConfig(l2=3.0, session_weight=2.0, session_seconds=90.0)
+    together = 2.0 * session_gram(data.times[:, data.warm], 90.0)
+    further = sp.csr_matrix(np.linalg.cholesky(together + 1e-9 * np.eye(10)).T)
+    rows = sp.vstack([data.matrix[:, :10].astype(np.float64), further]).toarray()
+    model = KernelRidge(config).fit(data)
+    np.testing.assert_allclose(model.weights, ease_by_regression(rows, 3.0), atol=1e-4)
+
+
+def test_without_times_there_are_no_sessions(shop: TrainData) -> None:
+    weights = {
+        (timely, weight): KernelRidge(KernelRidgeConfig(session_weight=weight)).fit(data).weights
+        for timely, data in (("times", timed(shop)), ("none", shop))
+        for weight in (0.0, 1.0)
+    }
+    np.testing.assert_array_equal(weights["none", 1.0], weights["none", 0.0])
+    np.testing.assert_array_equal(weights["times", 0.0], weights["none", 0.0])
+    assert not np.allclose(weights["times", 1.0], weights["none", 1.0])
+
+
+@pytest.mark.parametrize("wrong", [{"session_weight": -1.0}, {"session_seconds": 0.0}])
+def test_sessions_have_sensible_numbers(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        KernelRidgeConfig(**wrong)  # type: ignore[arg-type]

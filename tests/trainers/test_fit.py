@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,18 @@ def test_a_closed_form_is_fitted_and_calibrated(shop):
     assert result.calibration.cold_scales
     assert list(shop.folder.iterdir()) == []  # nothing is trained, so nothing is logged
     assert evaluate(result.model, shop.catalog, "test").metrics["cold"]["ndcg@20"] > 0.6
+
+
+def test_the_times_of_a_log_reach_the_model(shop):
+    seconds = 3_600 * np.arange(len(shop.catalog.interactions)) % 7_919
+    at_times = replace(
+        shop.catalog, interactions=shop.catalog.interactions.assign(timestamp=seconds)
+    )
+    plain, timed = (
+        run(replace(shop, catalog=catalog), "collective").model.weights
+        for catalog in (shop.catalog, at_times)
+    )
+    assert not np.allclose(plain, timed)
 
 
 def test_a_network_is_trained_between(shop):
