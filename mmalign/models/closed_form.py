@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from mmalign.graph.sessions import session_gram
 from mmalign.interfaces import BoolArray, FloatArray, IntArray
 from mmalign.models.base import C, Model, TrainData
-from mmalign.models.calibration import standardise
 from mmalign.models.checks import check_positive, check_within
 from mmalign.models.item_weights import ItemWeights
 from mmalign.models.kernel import KernelConfig
@@ -119,8 +118,8 @@ class KernelRidgeConfig:
         regularization: Ridge penalty on content.
         kernel: How modalities make one similarity.
         content_weight: Weight of content next to interactions in EASE itself; 0 leaves it out.
-        appeal: Weight of what the average user is expected to think of a cold item; 1 is plain
-            ridge, which shrinks it as much as what one user is expected to add.
+        appeal: How far a cold item is moved, in the deviation of a user's own scores, for each
+            deviation by which content lets expect more users than others have; 0 is plain ridge.
         session_weight: Weight in EASE of pairs that a user took shortly after each other, next to
             1 for any two of the user's items; 0 leaves times out.
         session_seconds: How shortly: after so many seconds the weight has fallen to 37%.
@@ -133,14 +132,14 @@ class KernelRidgeConfig:
     regularization: float = 5.0
     kernel: KernelConfig = field(default_factory=KernelConfig)
     content_weight: float = 0.0
-    appeal: float = 1.0
+    appeal: float = 0.0
     session_weight: float = 0.0
     session_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        for name in ("content_weight", "session_weight"):
+        for name in ("content_weight", "appeal", "session_weight"):
             check_within("[0, inf)", **{name: getattr(self, name)})
-        for name in ("l2", "regularization", "appeal", "session_seconds"):
+        for name in ("l2", "regularization", "session_seconds"):
             check_positive(**{name: getattr(self, name)})
 
 
@@ -157,7 +156,7 @@ class CollectiveConfig(KernelRidgeConfig):
 
     l2: float = 200.0
     content_weight: float = 10.0
-    appeal: float = 1.5
+    appeal: float = 0.25
     session_weight: float = 1.0
 
 
@@ -171,14 +170,14 @@ class KernelRidge(ItemWeights[KernelRidgeConfig]):
     if every content feature were a further user (collective EASE: Jeunen, Van Balen and Goethals
     2020, "Closed-form models for collaborative filtering with side-information"). With a
     ``session_weight`` items taken within minutes of each other count for more in that matrix, see
-    :func:`mmalign.graph.sessions.session_gram`. What all users
-    agree on is known better than what one of them adds, so ``appeal`` may weigh it more. Cold
-    scores come out too small next to warm ones: :mod:`mmalign.models.calibration` finds their
-    scale on valid.
+    :func:`mmalign.graph.sessions.session_gram`. How many users an item has is known better than
+    what one of them thinks of it, so the logarithm of that number is regressed on content too, and
+    ``appeal`` adds it. Cold scores come out too small next to warm ones:
+    :mod:`mmalign.models.calibration` finds their scale on valid.
     """
 
-    learned = (*ItemWeights.learned, "average_user")
-    average_user: FloatArray
+    learned = (*ItemWeights.learned, "popularity")
+    popularity: FloatArray
 
     def fit(self, data: TrainData) -> Self:
         """Solve EASE, then the regression on content."""
@@ -187,8 +186,9 @@ class KernelRidge(ItemWeights[KernelRidgeConfig]):
         prior = self._prior(data, z)
         self.weights = ease_weights(matrix, self.config.l2, prior)
         self.regress(self.config.regularization)
-        scores = self._average_scores(matrix)
-        self.average_user = ridge_map(z, scores[:, None], self.config.regularization)[:, 0]
+        users = np.log(matrix.getnnz(axis=0))
+        popularity = (users - users.mean()) / (users.std() or 1)
+        self.popularity = ridge_map(z, popularity[:, None], self.config.regularization)[:, 0]
         return self
 
     def _prior(self, data: TrainData, z: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -203,19 +203,9 @@ class KernelRidge(ItemWeights[KernelRidgeConfig]):
         return prior
 
     def shared_taste(self, warm_scores: FloatArray) -> FloatArray:
-        """``[B, D]``: more of the average user, in the unit of each user's scores."""
+        """``[B, D]``: towards popular content, in the unit of each user's scores."""
         spread = warm_scores.std(axis=1, keepdims=True)
-        return np.asarray((self.config.appeal - 1) * spread * self.average_user, np.float32)
-
-    def _average_scores(self, matrix: sp.csr_matrix) -> NDArray[np.float64]:
-        """``[W]``: standardised EASE scores of warm items in the mean of the users."""
-        active = matrix[matrix.getnnz(axis=1) > 0]
-        everything = np.ones(active.shape[1], dtype=bool)
-        total: NDArray[np.float64] = np.zeros(active.shape[1])
-        for start in range(0, active.shape[0], BLOCK_SIZE):
-            scores = active[start : start + BLOCK_SIZE] @ self.weights
-            total += standardise(scores, everything).sum(axis=0, dtype=np.float64) / active.shape[0]
-        return total
+        return np.asarray(self.config.appeal * spread * self.popularity, np.float32)
 
 
 def ease_weights(

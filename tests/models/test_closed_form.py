@@ -126,7 +126,7 @@ def test_ridge_equals_scikit_learn_on_concatenated_features(shop: TrainData) -> 
 
 
 def test_collective_ease_reads_content_features_as_further_users(shop: TrainData) -> None:
-    config = CollectiveConfig(l2=20.0, content_weight=3.0, appeal=1.0)
+    config = CollectiveConfig(l2=20.0, content_weight=3.0, appeal=0.0)
     model = KernelRidge(config).fit(shop)
     z = model.content[WARM].astype(np.float64)
     stacked = np.vstack([shop.matrix.toarray()[:, :10], np.sqrt(3.0) * z.T])
@@ -169,17 +169,27 @@ def test_a_penalty_must_be_positive(value: float) -> None:
         KernelRidgeConfig(regularization=value)
 
 
-def test_appeal_weighs_what_the_average_user_is_expected_to_think(shop: TrainData) -> None:
-    plain = KernelRidge(KernelRidgeConfig(appeal=1.0)).fit(shop)
-    more = KernelRidge(KernelRidgeConfig(appeal=2.0)).fit(shop)
+def test_appeal_moves_cold_items_by_the_users_that_content_lets_expect(shop: TrainData) -> None:
+    plain = KernelRidge(KernelRidgeConfig(appeal=0.0, regularization=0.5)).fit(shop)
+    more = KernelRidge(KernelRidgeConfig(appeal=0.4, regularization=0.5)).fit(shop)
     before, after = plain.score(shop.matrix, COLD), more.score(shop.matrix, COLD)
     warm = plain.score(shop.matrix, WARM)
-    spread = warm.std(axis=1, keepdims=True)
-    active = spread[:, 0] > 0
-    # The mean over users of plain ridge, each in units of the user's own spread.
-    deviation = (before - warm.mean(axis=1, keepdims=True))[active] / spread[active]
-    np.testing.assert_allclose(after - before, spread * deviation.mean(axis=0), atol=2e-5)
+    users = np.log(shop.matrix.toarray()[:, WARM].sum(axis=0))
+    peer = SklearnRidge(alpha=0.5).fit(more.content[WARM], (users - users.mean()) / users.std())
+    expected = 0.4 * warm.std(axis=1, keepdims=True) * peer.predict(more.content[COLD])
+    np.testing.assert_allclose(after - before, expected, atol=2e-5)
+    assert np.abs(expected).max() > 1e-3
     np.testing.assert_array_equal(more.score(shop.matrix, WARM), warm)
+
+
+def test_items_that_are_all_as_popular_have_no_appeal(shop: TrainData) -> None:
+    matrix = sp.csr_matrix(np.tile(np.eye(5, 14, dtype=np.float32), (3, 1)))
+    scores = [
+        KernelRidge(KernelRidgeConfig(appeal=a)).fit(TrainData(matrix, shop.features))
+        for a in (0.0, 2.0)
+    ]
+    one, other = (model.score(matrix, EVERYTHING) for model in scores)
+    np.testing.assert_array_equal(one, other)
 
 
 def timed(shop: TrainData) -> TrainData:
