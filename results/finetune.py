@@ -2,8 +2,8 @@
 
 ``DATA`` is the folder of the set. Each seed of a mode is a run of ``mmalign finetune`` in a process
 of its own, chosen by its best epoch on valid; test is measured once. The ridge row regresses frozen
-features on each other. ``finetune.json`` keeps what was measured, with its commit, for each mode;
-``finetune.md`` is the table of it. A run of the same settings that is there is not run again.
+features on each other. ``finetune.json`` keeps what was measured, with its commit, for each
+seed of a mode; ``finetune.md`` is the table of it. A run that is there is not run again.
 """
 
 from __future__ import annotations
@@ -84,20 +84,34 @@ def main() -> None:
     kept = HERE / "finetune.json"
     rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for mode in options.modes:
-        origin = provenance()  # before anything is written
-        if mode == "ridge":
-            found = [_ridge(options.data)]
-        else:
-            found = [_cells(_run(mode, seed, options.data)) for seed in options.seeds]
-        columns = list(zip(*found, strict=True))
-        rows[mode] = {
-            "seeds": len(found),
-            "means": [None if None in column else np.mean(column) for column in columns],
-            "deviation": np.std(columns[4], ddof=1) if len(found) > 1 else None,
-            "measured": origin,
-        }
-        kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        (HERE / "finetune.md").write_text(_table(rows), encoding="utf-8")
+        for seed in [0] if mode == "ridge" else options.seeds:
+            measured = provenance()  # before anything is written
+            ridge = mode == "ridge"
+            cells = _ridge(options.data) if ridge else _cells(_run(mode, seed, options.data))
+            row = rows.setdefault(mode, {"seeds": {}})
+            if not isinstance(row["seeds"], dict):  # taken over from an earlier table, as means
+                row = rows[mode] = {"seeds": {}}
+            row["seeds"][str(seed)] = {"cells": cells, "measured": measured}
+            kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            (HERE / "finetune.md").write_text(_table(rows), encoding="utf-8")
+
+
+def _summary(row: dict) -> dict:
+    """Means over seeds, their deviation, and where each seed was measured."""
+    if not isinstance(row["seeds"], dict):
+        return row
+    found = list(row["seeds"].values())
+    columns = list(zip(*(seed["cells"] for seed in found), strict=True))
+    origins: dict[str, list[str]] = {}
+    for seed, each in row["seeds"].items():
+        origins.setdefault(each["measured"], []).append(seed)
+    shown = [f"seed {', '.join(seeds)}: {origin}" for origin, seeds in origins.items()]
+    return {
+        "seeds": len(found),
+        "means": [None if None in column else np.mean(column) for column in columns],
+        "deviation": np.std(columns[4], ddof=1) if len(found) > 1 else None,
+        "measured": "; ".join(shown) if len(found) > 1 else found[0]["measured"],
+    }
 
 
 def _cells(run: dict) -> list[float]:
@@ -167,7 +181,8 @@ def _hits(sides, asked, answer, rows, k) -> float:
 
 
 def _table(rows: dict[str, dict]) -> str:
-    modes = [mode for mode in ("ridge", *MODES) if mode in rows]
+    rows = {mode: _summary(rows[mode]) for mode in ("ridge", *MODES) if mode in rows}
+    modes = list(rows)
     lines = [f"| mode | seeds | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) + 1)}"]
     for mode in modes:
         row = rows[mode]

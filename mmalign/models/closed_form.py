@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 
-BLOCK_SIZE = 4096
 SINGLE_PRECISION = 10_000
 """Items above which EASE is solved in single precision, in half the time and memory."""
 
