@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mmalign.data.catalog import Catalog
-from mmalign.interfaces import ITEM_ID, SPLIT, USER_ID, WEIGHT, Feature, Features
+from mmalign.interfaces import ITEM_ID, SPLIT, TIMESTAMP, USER_ID, WEIGHT, Feature, Features
 
 __all__ = ["digest", "read_features", "write_features"]
 
@@ -21,7 +21,8 @@ def digest(catalog: Catalog, features: Features) -> str:
     """Hex digest of all that a model and its measurement see of the data."""
     total = sha256()
     total.update(_hashes(catalog.items[[ITEM_ID]]))
-    total.update(_hashes(catalog.interactions[[USER_ID, ITEM_ID, WEIGHT, SPLIT]]))
+    seen = [c for c in (USER_ID, ITEM_ID, WEIGHT, SPLIT, TIMESTAMP) if c in catalog.interactions]
+    total.update(_hashes(catalog.interactions[seen]))
     for name, feature in sorted(features.items()):
         total.update(f"{name} {feature.values.shape}".encode())
         total.update(feature.values.tobytes())

@@ -85,8 +85,10 @@ def test_the_digest_sees_all_of_the_data(catalog, features):
         digest(catalog, other),
         digest(Catalog.from_pandas(catalog.items, moved), features),
         digest(Catalog.from_pandas(catalog.items[::-1], log), features),
+        digest(Catalog.from_pandas(catalog.items, log.assign(timestamp=7)), features),
+        digest(Catalog.from_pandas(catalog.items, log.assign(timestamp=8)), features),
     ]
-    assert len(set(digests)) == 5
+    assert len(set(digests)) == 7
     again = Catalog.from_pandas(pd.DataFrame(catalog.items), log.copy())
     assert digest(again, features) == digests[0]
 
