@@ -108,7 +108,7 @@ class TestDamage:
         (art / "README.md").unlink()
         Recommender.from_pretrained(art)
 
-    @pytest.mark.parametrize("version", [0, 2, None, "1"])
+    @pytest.mark.parametrize("version", [0, 1, artefact.FORMAT + 1, None, "1"])
     def test_another_format_version(self, art: Path, version: object) -> None:
         self.edit(art, format=version)
         assert "fit anew" in refused(art, "another format version")
