@@ -136,10 +136,17 @@ class KernelRidgeConfig:
     session_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        for name in ("content_weight", "appeal", "session_weight"):
-            check_within("[0, inf)", **{name: getattr(self, name)})
-        for name in ("l2", "regularization", "session_seconds"):
-            check_positive(**{name: getattr(self, name)})
+        check_within(
+            "[0, inf)",
+            content_weight=self.content_weight,
+            appeal=self.appeal,
+            session_weight=self.session_weight,
+        )
+        check_positive(
+            l2=self.l2,
+            regularization=self.regularization,
+            session_seconds=self.session_seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -182,23 +189,21 @@ class KernelRidge(ItemWeights[KernelRidgeConfig]):
         """Solve EASE, then the regression on content."""
         self.fit_content(data)
         matrix, z = data.matrix[:, data.warm], self.content[data.warm].astype(np.float64)
-        prior = self._prior(data, z)
-        self.weights = ease_weights(matrix, self.config.l2, prior)
+        self.weights = ease_weights(matrix, self.config.l2, self._prior(data, z))
         self.regress(self.config.regularization)
         users = np.log(matrix.getnnz(axis=0))
         popularity = (users - users.mean()) / (users.std() or 1)
         self.popularity = ridge_map(z, popularity[:, None], self.config.regularization)[:, 0]
         return self
 
-    def _prior(self, data: TrainData, z: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    def _prior(self, data: TrainData, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """``[W, W]``: what content and sessions add to the Gram matrix of interactions."""
-        config, prior = self.config, None
+        config, prior = self.config, np.zeros((len(z), len(z)))
         if config.content_weight:
-            prior = config.content_weight * (z @ z.T)
+            prior += config.content_weight * (z @ z.T)
         if config.session_weight and data.times is not None:
             together = session_gram(data.times[:, data.warm], config.session_seconds)
-            together *= config.session_weight
-            prior = together if prior is None else prior + together
+            prior += config.session_weight * together
         return prior
 
     def shared_taste(self, warm_scores: FloatArray) -> FloatArray:

@@ -225,4 +225,4 @@ def test_without_times_there_are_no_sessions(shop: TrainData) -> None:
 @pytest.mark.parametrize("wrong", [{"session_weight": -1.0}, {"session_seconds": 0.0}])
 def test_sessions_have_sensible_numbers(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        KernelRidgeConfig(**wrong)  # type: ignore[arg-type]
+        replace(KernelRidgeConfig(), **wrong)
