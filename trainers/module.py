@@ -19,6 +19,7 @@ from mmalign.models.aligned import Aligned
 from mmalign.models.base import TrainData
 from mmalign.models.network import States
 from mmalign.objectives import alignment, ranking
+from mmalign.trainers.average import WeightAverage
 from mmalign.trainers.sampling import hold_out, sample_negatives
 from mmalign.trainers.validation import log_valid
 
@@ -45,6 +46,7 @@ class AlignedModule(LightningModule):
     def __init__(self, model: Aligned, data: TrainData, catalog: Catalog, *, seed: int) -> None:
         super().__init__()
         self.network = model.network
+        self.average = WeightAverage(list(model.network.parameters()), model.config.average)
         self._model, self._data, self._catalog, self._seed = model, data, catalog, seed
         self._warm_rows = np.flatnonzero(data.warm)
         self._matrix = sp.csr_matrix(data.matrix[:, self._warm_rows])
@@ -115,7 +117,8 @@ class AlignedModule(LightningModule):
         )
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Measure at the end of every epoch how far content and graph agree."""
+        """Follow the weights; measure at the end of every epoch how far content and graph agree."""
+        self.average.update()
         if not self.trainer.is_last_batch:
             return
         self.network.eval()
@@ -128,10 +131,15 @@ class AlignedModule(LightningModule):
         """Nothing per batch: rankings are measured over all users at once."""
 
     def on_validation_epoch_end(self) -> None:
-        """Measure the network alone on valid."""
-        self._model.freeze(self._data)
+        """Measure the network alone on valid, by the running mean of its weights."""
+        with self.average.applied():
+            self._model.freeze(self._data)
         found = evaluate(_NetworkOnly(self._model), self._catalog, "valid", ks=(20,))
         log_valid(self, found)
+
+    def finish(self) -> None:
+        """Leave the network at the running mean of its weights."""
+        self.average.apply_mean()
 
     def _rank(
         self,
@@ -218,4 +226,4 @@ class _NetworkOnly:
         self._model = model
 
     def score(self, history: sp.csr_matrix, items: IntArray) -> FloatArray:
-        return self._model.user_vectors(history) @ self._model.vectors[items].T
+        return self._model.network_scores(history)[:, items]

@@ -92,6 +92,8 @@ def train(
         progress=progress,
         callbacks=callbacks,
     )
+    if isinstance(module, AlignedModule):
+        module.finish()
     for part in (module, batches):  # circles in the trainer hold them, and they all that is large
         vars(part).clear()
     model.freeze(data)

@@ -27,12 +27,12 @@ __all__ = ["Aligned", "AlignedConfig"]
 _RANGES = {
     "[1, inf)": ("embedding_dim", "hidden_dim", "fused_dim", "num_layers", "batch_size"),
     "[0, inf)": (
-        *("negatives", "weight_decay"),
+        *("negatives", "weight_decay", "appeal"),
         *("neighbours", "neighbour_weight"),
         *("content_weight", "alignment_weight", "distillation_weight"),
     ),
     "(0, inf)": ("learning_rate",),
-    "[0, 1)": ("content_dropout", "modality_dropout", "cold_share"),
+    "[0, 1)": ("content_dropout", "modality_dropout", "cold_share", "average"),
     "[0, 1]": ("id_dropout",),
     "(0, 1)": ("supervision",),
     "[0.01, 1]": ("temperature",),
@@ -62,7 +62,10 @@ class AlignedConfig:
         content_weight: Weight of ranking by content alone.
         alignment_weight: Weight of InfoNCE between each modality's projection and the graph.
         distillation_weight: Weight of matching the teacher's soft ranking.
+        appeal: How far the network moves a cold item, in the deviation of a user's own scores, for
+            each deviation of the popularity that content lets expect; the teacher has its own.
         learning_rate: Of AdamW.
+        average: Share of the running mean of weights that stays at a step; the mean is what ranks.
         weight_decay: On projections.
         batch_size: Users per step.
         teacher: The closed form that is distilled and fused.
@@ -89,7 +92,9 @@ class AlignedConfig:
     content_weight: float = 1.0
     alignment_weight: float = 0.1
     distillation_weight: float = 0.0
-    learning_rate: float = 1e-3
+    appeal: float = 0.6
+    learning_rate: float = 2e-3
+    average: float = 0.95
     weight_decay: float = 1e-2
     batch_size: int = 1024
     teacher: CollectiveConfig = field(default_factory=CollectiveConfig)
@@ -175,11 +180,19 @@ class Aligned(Model[AlignedConfig]):
         layers = tuple(torch.from_numpy(self.layers).to(self._device))
         return self.network.read_users(layers, graph).cpu().numpy()
 
+    def network_scores(self, history: sp.csr_matrix) -> FloatArray:
+        """Cosines of users and all items, ``[B, I]``; cold ones moved by ``appeal``."""
+        scores = self.user_vectors(history) @ self.vectors.T
+        spread = scores[:, self.warm].std(axis=1, keepdims=True)
+        expected = self.teacher.content[~self.warm] @ self.teacher.popularity
+        scores[:, ~self.warm] += self.config.appeal * spread * expected
+        return scores
+
     def components(self, history: sp.csr_matrix) -> dict[str, FloatArray]:
         """Scores of all items by the network and by the teacher, ``[B, I]`` each."""
         everything = np.arange(len(self.warm))
         return {
-            "network": self.user_vectors(history) @ self.vectors.T,
+            "network": self.network_scores(history),
             "teacher": self.teacher.score(history, everything),
         }
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FILES", "FORMAT", "load", "push", "save"]
 
-FORMAT = 2
+FORMAT = 3
 FILES = (
     "config.json",
     "model.safetensors",

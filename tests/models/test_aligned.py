@@ -102,6 +102,17 @@ def test_without_neighbours_an_item_is_its_own_content(shop: TrainData) -> None:
     np.testing.assert_array_equal(heard.numpy(), content.numpy())
 
 
+def test_the_network_moves_cold_items_for_their_expected_popularity(shop: TrainData) -> None:
+    model = fitted(shop)
+    plain = model.user_vectors(shop.matrix) @ model.item_vectors().T
+    moved = model.components(shop.matrix)["network"]
+    np.testing.assert_array_equal(moved[:, WARM], plain[:, WARM])
+    expected = model.teacher.content[COLD] @ model.teacher.popularity
+    assert np.ptp(expected) > 0.01
+    steps = 0.6 * plain[:, WARM].std(axis=1)[:, None] * expected
+    np.testing.assert_allclose(moved[:, COLD], plain[:, COLD] + steps, rtol=1e-4, atol=1e-6)
+
+
 def test_freezing_reads_no_dropout(shop: TrainData) -> None:
     model = fitted(shop)
     before = model.item_vectors().copy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from mmalign.data.catalog import Catalog
 from mmalign.experiment import TrainingConfig
@@ -87,6 +88,7 @@ class Shop:
         progress: bool = False,
         training: TrainingConfig | None = None,
         model: dict[str, Any] | None = None,
+        callbacks: Sequence[Callback] = (),
         **trainer: Any,
     ) -> Trained:
         data = TrainData(self.catalog.matrix("train"), self.features)
@@ -104,6 +106,7 @@ class Shop:
             trainer_options=options,
             resume=resume,
             progress=progress,
+            callbacks=callbacks,
         )
         return Trained(fitted, curve, self.folder / folder)
 

@@ -8,8 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from mmalign.errors import ConfigError, TrainingError
+from mmalign.evaluation.protocol import evaluate
 from mmalign.experiment import TrainingConfig
 from mmalign.graph.propagation import LAYERS
 from mmalign.interfaces import SLICES
@@ -22,6 +24,13 @@ from mmalign.trainers.validation import monitors
 def same_weights(left, right):
     assert left.keys() == right.keys()
     return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def mean_of(run, name):
+    """The network's weights by the running mean that a checkpoint holds."""
+    stored = run.checkpoint(name)["state_dict"]
+    names = [name for name, _ in run.model.network.named_parameters()]
+    return {name: stored[f"average.mean_{place}"] for place, name in enumerate(names)}
 
 
 def script(monkeypatch, values):
@@ -54,6 +63,35 @@ def test_the_loss_falls_and_the_planted_tastes_are_found(shop):
     assert run.values("valid/ndcg@20")[-1] > 0.48  # at random it is .24
 
 
+def test_the_network_ends_at_the_running_mean_of_its_weights(shop):
+    class Steps(Callback):
+        def __init__(self):
+            self.ids = []
+
+        def on_train_batch_end(self, trainer, module, *_):
+            self.ids.append(module.network.ids.detach().clone())
+
+    steps = Steps()
+    run = shop.train(model={"average": 0.75}, limit_val_batches=0, callbacks=[steps])
+    mean = steps.ids[0]
+    for ids in steps.ids[1:]:
+        mean = 0.75 * mean + 0.25 * ids
+    assert len(steps.ids) == 9
+    torch.testing.assert_close(run.model.network.ids.detach(), mean)
+    assert not torch.allclose(mean, steps.ids[-1])
+
+
+def test_valid_measures_the_mean_that_is_kept(shop):
+    run = shop.train(max_epochs=6)
+
+    class Network:
+        def score(self, history, items):
+            return run.model.network_scores(history)[:, items]
+
+    found = evaluate(Network(), shop.catalog, "valid", ks=(20,))
+    assert found.harmonic_mean("ndcg@20") == pytest.approx(max(run.values("valid/ndcg@20")))
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(shop):
     first, again = shop.train(folder="first"), shop.train(folder="again")
     other = shop.train(folder="other", seed=1)
@@ -81,9 +119,8 @@ def test_early_stopping_ends_training_and_the_best_weights_are_loaded_back(shop,
     assert run.values("valid/ndcg@20") == pytest.approx([0.1, 0.5, 0.4, 0.3])
     best, last = run.checkpoint("best"), run.checkpoint("last")
     assert (best["epoch"], last["epoch"]) == (1, 3)
-    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
-    assert same_weights(weights, best["state_dict"])
-    assert not same_weights(weights, last["state_dict"])
+    assert same_weights(run.model.network.state_dict(), mean_of(run, "best"))
+    assert not same_weights(mean_of(run, "best"), mean_of(run, "last"))
 
 
 def test_the_model_is_frozen_at_the_weights_it_ends_with(shop):
@@ -106,8 +143,7 @@ def test_without_valid_rows_all_epochs_run_and_the_last_weights_stay(shop, log, 
     assert len(run.values("train/loss")) == 4
     assert not run.values("valid/ndcg@20")
     assert not (run.folder / "checkpoints" / "best.ckpt").exists()
-    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
-    assert same_weights(weights, run.checkpoint("last")["state_dict"])
+    assert same_weights(run.model.network.state_dict(), mean_of(run, "last"))
 
 
 def test_logs_and_diagnostics_are_written(shop):
@@ -171,8 +207,7 @@ def test_the_best_before_an_interruption_is_still_the_best_after_it(shop, monkey
     last = shop.folder / "run" / "checkpoints" / "last.ckpt"
     run = shop.train(max_epochs=4, resume=str(last))
     assert run.checkpoint("best")["epoch"] == 0
-    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
-    assert same_weights(weights, run.checkpoint("best")["state_dict"])
+    assert same_weights(run.model.network.state_dict(), mean_of(run, "best"))
 
 
 def test_an_interruption_leaves_ctrl_c_as_it_was(shop, monkeypatch):
@@ -258,8 +293,7 @@ def test_no_validation_can_be_asked_for(shop, none):
     assert len(run.values("train/loss")) == 3
     assert not run.values("valid/ndcg@20")
     assert [p.name for p in (run.folder / "checkpoints").iterdir()] == ["last.ckpt"]
-    weights = {f"network.{k}": v for k, v in run.model.network.state_dict().items()}
-    assert same_weights(weights, run.checkpoint("last")["state_dict"])
+    assert same_weights(run.model.network.state_dict(), mean_of(run, "last"))
 
 
 def test_diagnostics_are_measured_in_every_epoch(shop):

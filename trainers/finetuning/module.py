@@ -21,7 +21,7 @@ from mmalign.errors import ConfigError, TrainingError
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.objectives.alignment import LearnedTemperature
-from mmalign.trainers.finetuning.average import WeightAverage
+from mmalign.trainers.average import WeightAverage
 from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.drift import feature_drift, similarity_drift, weight_drift
 from mmalign.trainers.finetuning.gradient_cache import cached_backward

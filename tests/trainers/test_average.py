@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmalign.trainers.finetuning.average import WeightAverage
+from mmalign.trainers.average import WeightAverage
 
 
 def test_the_mean_follows_and_steps_aside():
