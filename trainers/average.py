@@ -21,7 +21,9 @@ class WeightAverage(nn.Module):
 
     Args:
         parameters: What is trained.
-        decay: Share of the mean that stays at a step, in (0, 1).
+        decay: Share of the mean that stays at a step, in [0, 1).
+        ramp: Whether less stays in the first steps, ``n / (n + 9)`` at the most after n of them, so
+            that the mean of a short run is of where it ended.
 
     Attributes:
         steps: How many were followed.
@@ -29,10 +31,12 @@ class WeightAverage(nn.Module):
 
     steps: Tensor
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], decay: float, *, ramp: bool = False
+    ) -> None:
         super().__init__()
         self._followed = tuple(parameters)
-        self._move: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._decay, self._ramp = decay, ramp
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         for number, parameter in enumerate(parameters):
             self.register_buffer(f"mean_{number}", parameter.detach().clone())
@@ -45,7 +49,10 @@ class WeightAverage(nn.Module):
             for mean, value in zip(means, now, strict=True):
                 mean.copy_(value)
         else:
-            self._move(means, now, self.steps)
+            taken = int(self.steps) + 1
+            decay = min(self._decay, taken / (taken + 9)) if self._ramp else self._decay
+            move: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            move(means, now, self.steps)
         self.steps += 1
 
     @contextmanager

@@ -46,7 +46,8 @@ class AlignedModule(LightningModule):
     def __init__(self, model: Aligned, data: TrainData, catalog: Catalog, *, seed: int) -> None:
         super().__init__()
         self.network = model.network
-        self.average = WeightAverage(list(model.network.parameters()), model.config.average)
+        followed = list(model.network.parameters())
+        self.average = WeightAverage(followed, model.config.average, ramp=True)
         self._model, self._data, self._catalog, self._seed = model, data, catalog, seed
         self._warm_rows = np.flatnonzero(data.warm)
         self._matrix = sp.csr_matrix(data.matrix[:, self._warm_rows])

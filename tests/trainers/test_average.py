@@ -21,6 +21,17 @@ def test_the_mean_follows_and_steps_aside():
     assert weight.item() == pytest.approx(4.0)
 
 
+def test_at_first_little_of_the_mean_stays_with_a_ramp():
+    weight = nn.Parameter(torch.tensor([0.0]))
+    average = WeightAverage([weight], 0.9, ramp=True)
+    for value in (4.0, 15.0):  # the second of two steps: 2 / 11 of the mean stays
+        with torch.no_grad():
+            weight.fill_(value)
+        average.update()
+    average.apply_mean()
+    assert weight.item() == pytest.approx(4 * 2 / 11 + 15 * 9 / 11)
+
+
 def test_before_any_step_there_is_no_mean_to_apply():
     weight = nn.Parameter(torch.tensor([3.0]))
     average = WeightAverage([weight], 0.9)

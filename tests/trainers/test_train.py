@@ -72,11 +72,12 @@ def test_the_network_ends_at_the_running_mean_of_its_weights(shop):
             self.ids.append(module.network.ids.detach().clone())
 
     steps = Steps()
-    run = shop.train(model={"average": 0.75}, limit_val_batches=0, callbacks=[steps])
+    run = shop.train(model={"average": 0.4}, limit_val_batches=0, callbacks=[steps])
     mean = steps.ids[0]
-    for ids in steps.ids[1:]:
-        mean = 0.75 * mean + 0.25 * ids
-    assert len(steps.ids) == 9
+    for taken, ids in enumerate(steps.ids[1:], start=2):
+        stays = min(0.4, taken / (taken + 9))
+        mean = stays * mean + (1 - stays) * ids
+    assert len(steps.ids) == 9  # the sixth is the first with .4
     torch.testing.assert_close(run.model.network.ids.detach(), mean)
     assert not torch.allclose(mean, steps.ids[-1])
 
