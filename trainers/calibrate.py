@@ -20,10 +20,16 @@ from mmalign.ranking import top_k
 __all__ = ["choose_calibration"]
 
 K = 20
-WEIGHTS = tuple(np.arange(0, 11) / 10)
+SHARES = tuple(np.arange(0, 11) / 10)
 SCALES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 SHIFTS = tuple(np.arange(-6, 7) / 4)
 RIDGE_SCALE = 4.0
+"""Of cold scores where valid cannot tell: what a regression loses on the data measured."""
+COLD_NETWORK = 0.3
+"""Share of the network in cold scores unless valid is clear; chosen on folds of the films."""
+COLD_SHARES = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
+CLEAR_GAIN = 0.01
+"""By which another share must be better: valid's cold items are few, and small gains are chance."""
 MAX_USERS = 2000
 MAX_SCORES = 10_000_000
 """Users times items: what bounds time and memory for a large catalogue."""
@@ -39,8 +45,8 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
         seed: Of that draw.
 
     Returns:
-        The calibration. What valid cannot tell stays at its default: parts weigh the same, cold
-        scores of a regression are scaled by 4, which is what it loses on the data measured.
+        The calibration. What valid cannot tell stays at its default: parts weigh the same among
+        warm scores, the network has three tenths of cold ones, and those are scaled by 4.
     """
     if not (model.serves_cold and model.uses_content):
         return Calibration()  # its cold scores mean nothing, so no scale could
@@ -49,7 +55,8 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
     names = list(model.components(catalog.matrix("train")[:1]))
     best = Calibration(
         weights={name: 1 / len(names) for name in names},
-        cold_scales={name: 1.0 if name == "network" else RIDGE_SCALE for name in names},
+        cold_weights=_shares(names, COLD_NETWORK) if len(names) == 2 else {},
+        cold_scale=RIDGE_SCALE,
     )
     if not ranked:
         return best
@@ -59,22 +66,29 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
         improved = False
         for candidate in _steps(best, names, has_cold):
             found = _harmonic_mean(candidate, ranked)
-            if found > score + 1e-6:
+            clear = candidate.cold_weights == best.cold_weights or found > score * (1 + CLEAR_GAIN)
+            if found > score + 1e-6 and clear:
                 best, score, improved = candidate, found, True
     return best
 
 
 def _steps(start: Calibration, names: list[str], has_cold: bool) -> Iterator[Calibration]:
     if len(names) == 2:
-        first, second = names
-        for weight in WEIGHTS:
-            yield replace(start, weights={first: float(weight), second: float(1 - weight)})
+        for share in SHARES:
+            yield replace(start, weights=_shares(names, share))
     if has_cold:
-        for name in names:
-            for scale in SCALES:
-                yield replace(start, cold_scales=start.cold_scales | {name: scale})
+        if len(names) == 2:
+            for share in COLD_SHARES:
+                yield replace(start, cold_weights=_shares(names, share))
+        for scale in SCALES:
+            yield replace(start, cold_scale=scale)
         for shift in SHIFTS:
             yield replace(start, cold_shift=float(shift))
+
+
+def _shares(names: list[str], share: float) -> dict[str, float]:
+    """The weights of two parts that add up to one."""
+    return dict(zip(names, (float(share), float(1 - share)), strict=True))
 
 
 class _Ranked:
@@ -128,18 +142,21 @@ class _Side:
 
     def first(self, calibration: Calibration) -> tuple[IntArray, FloatArray]:
         """The first K, ``[B, K]`` columns of the slice and calibrated scores."""
-        settings = [calibration.weights, *([] if self._is_warm else [calibration.cold_scales])]
-        key = tuple(values.get(name, 1.0) for values in settings for name in self._standard)
+        weights = calibration.weights if self._is_warm else calibration.cold_weights
+        key = tuple(weights.get(name, 1.0) for name in self._standard)
         if key not in self._known:
-            # A shift moves all cold items alike: it matters where the two lists are merged.
-            unshifted = replace(calibration, cold_shift=0.0)
+            # Scale and shift move all cold items alike: they matter where the two lists are merged.
+            plain = replace(calibration, cold_scale=1.0, cold_shift=0.0)
             warm = np.full(len(self._columns), self._is_warm)
-            places, scores = top_k(unshifted.fuse(self._standard, warm), K, self._exclude)
+            places, scores = top_k(plain.fuse(self._standard, warm), K, self._exclude)
             found = np.where(places >= 0, self._columns[np.maximum(places, 0)], -1)
             self._known[key] = found, scores
         positions, scores = self._known[key]
-        shift = 0.0 if self._is_warm else calibration.cold_shift
-        return positions, scores + np.float32(shift)
+        if not self._is_warm:
+            scores = scores * np.float32(calibration.cold_scale) + np.float32(
+                calibration.cold_shift
+            )
+        return positions, scores
 
 
 def _harmonic_mean(calibration: Calibration, ranked: list[_Ranked]) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,20 +15,35 @@ from safetensors.numpy import save_file
 from mmalign.data.catalog import Catalog
 from mmalign.interfaces import ITEM_ID, SPLIT, TIMESTAMP, USER_ID, WEIGHT, Feature, Features
 
-__all__ = ["digest", "read_features", "write_features"]
+__all__ = ["Digest", "read_features", "write_features"]
 
 
-def digest(catalog: Catalog, features: Features) -> str:
-    """Hex digest of all that a model and its measurement see of the data."""
-    total = sha256()
-    total.update(_hashes(catalog.items[[ITEM_ID]]))
-    seen = [c for c in (USER_ID, ITEM_ID, WEIGHT, SPLIT, TIMESTAMP) if c in catalog.interactions]
-    total.update(_hashes(catalog.interactions[seen]))
-    for name, feature in sorted(features.items()):
-        total.update(f"{name} {feature.values.shape}".encode())
-        total.update(feature.values.tobytes())
-        total.update(feature.present.tobytes())
-    return total.hexdigest()
+@dataclass(frozen=True)
+class Digest:
+    """Hex digests of all that a model and its measurement see of the data.
+
+    Each modality has its own, so that a run stays valid when other models come to be compared,
+    with modalities that it does not read.
+
+    Attributes:
+        log: Of the items' ids and the interactions.
+        features: Modality to the digest of its rows.
+    """
+
+    log: str = ""
+    features: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, catalog: Catalog, features: Features) -> Digest:
+        """Digest a catalogue and its features."""
+        known = catalog.interactions
+        seen = [c for c in (USER_ID, ITEM_ID, WEIGHT, SPLIT, TIMESTAMP) if c in known]
+        log = sha256(_hashes(catalog.items[[ITEM_ID]]) + _hashes(known[seen]))
+        return cls(log.hexdigest(), {name: _rows(x) for name, x in features.items()})
+
+    def read_by(self, modalities: Iterable[str]) -> list[str]:
+        """The digests of the log and of these modalities."""
+        return [self.log, *(self.features[name] for name in modalities)]
 
 
 def write_features(features: Features, path: Path) -> None:
@@ -48,6 +64,12 @@ def read_features(path: Path, modalities: Iterable[str]) -> dict[str, Feature]:
             )
             for name in modalities
         }
+
+
+def _rows(feature: Feature) -> str:
+    values = feature.values
+    parts = (str(values.shape).encode(), values.tobytes(), feature.present.tobytes())
+    return sha256(b"".join(parts)).hexdigest()
 
 
 def _hashes(frame: pd.DataFrame) -> bytes:

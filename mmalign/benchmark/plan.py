@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mmalign import __version__
 from mmalign.benchmark.fitting import seeded
+from mmalign.benchmark.inputs import Digest
 from mmalign.benchmark.objective import Objective
 from mmalign.benchmark.space import lay, search_space
 from mmalign.config import to_dict
@@ -58,26 +59,26 @@ class Plan:
 
     Attributes:
         config: The experiment.
-        data: Digest of the data.
+        data: Digests of the data.
         modalities: Model to the features it gets; the models that run, in order.
         not_run: Model to the reason why it cannot.
     """
 
     config: ExperimentConfig
-    data: str
+    data: Digest
     modalities: Modalities
     not_run: Mapping[str, str]
 
 
 def make_plan(
-    config: ExperimentConfig, catalog: Catalog, data: str, modalities: Modalities
+    config: ExperimentConfig, catalog: Catalog, data: Digest, modalities: Modalities
 ) -> Plan:
     """Check all that can be checked before hours are spent.
 
     Args:
         config: The experiment.
         catalog: Its valid and test rows must give something to measure.
-        data: Digest of the data, see :func:`mmalign.benchmark.inputs.digest`.
+        data: Digests of the data.
         modalities: Model to the features there are for it.
 
     Raises:
@@ -117,7 +118,7 @@ def _job(kind: Literal["tune", "measure"], plan: Plan, config: ExperimentConfig,
     modalities = plan.modalities[config.model.name]
     decisive = {
         "version": __version__,
-        "data": plan.data,
+        "data": plan.data.read_by(modalities),
         "modalities": modalities,
         "seed": config.seed,
         "model": [config.model.name, to_dict(getattr(config.model, config.model.name, {}))],

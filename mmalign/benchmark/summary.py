@@ -45,7 +45,7 @@ def summarise(outcome: Outcome, catalog: Catalog, command: str) -> dict[str, Any
         "versions": versions(),
         "hardware": hardware(),
         "data": {
-            "digest": outcome.plan.data,
+            "digest": asdict(outcome.plan.data),
             "users": catalog.num_users,
             "items": catalog.num_items,
             **{split: int(catalog.matrix(split).nnz) for split in SPLITS},

@@ -63,7 +63,7 @@ def run_benchmark(config: ExperimentConfig, output: Path, command: str) -> int:
         TrainingError: A model failed; the report is written and holds the others.
         MMAlignError: The config or the data cannot be used.
     """
-    from mmalign.benchmark.inputs import digest
+    from mmalign.benchmark.inputs import Digest
     from mmalign.benchmark.plan import make_plan
     from mmalign.benchmark.plots import draw
     from mmalign.benchmark.results import write_text
@@ -78,9 +78,11 @@ def run_benchmark(config: ExperimentConfig, output: Path, command: str) -> int:
         print(f"note: {notice}", file=sys.stderr)
     if found.errors:
         raise DataError(found.errors[0], fix="see mmalign validate for all that is wrong")
-    make_plan(config, catalog, "", {})  # what is wrong with the config is said before encoding
+    make_plan(
+        config, catalog, Digest(), {}
+    )  # what is wrong with the config is said before encoding
     features, modalities = benchmark_features(config, catalog)
-    plan = make_plan(config, catalog, digest(catalog, features), modalities)
+    plan = make_plan(config, catalog, Digest.of(catalog, features), modalities)
     outcome = run_plan(plan, features, output)
     summary = summarise(outcome, catalog, command)
     plots = [f"plots/{name}" for name in draw(summary, output / "plots")]

@@ -16,20 +16,22 @@ __all__ = ["Calibration", "standardise"]
 class Calibration:
     """How raw scores become the ones that are ranked and shown.
 
-    Each part is standardised by the user's mean and deviation over warm items. Scores of cold
-    items, which a regression draws towards the mean, are multiplied by the part's scale; the parts
-    are summed by weight, and cold items are shifted. A calibrated score says how many of the
-    user's own standard deviations an item stands above the average warm one. Every map is
-    monotone in the cold scores of one part, so with one part the cold slice keeps its order.
+    Each part is standardised by the user's mean and deviation over warm items, and the parts are
+    summed: warm scores by ``weights``, cold ones by ``cold_weights``. What is fused of cold items,
+    whose scores a regression draws towards the mean, is multiplied by a scale and shifted. A
+    calibrated score says how many of the user's own standard deviations an item stands above the
+    average warm one. Scale and shift keep the order of cold items.
 
     Attributes:
-        weights: Part to weight; an unnamed part has weight 1.
-        cold_scales: Part to the factor of its cold scores; 1 when unnamed.
-        cold_shift: Added to cold scores, in deviations.
+        weights: Part to weight among warm scores; an unnamed part has weight 1.
+        cold_weights: Part to weight among cold scores; an unnamed part has weight 1.
+        cold_scale: The factor of fused cold scores.
+        cold_shift: Added to cold scores then, in deviations.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
-    cold_scales: dict[str, float] = field(default_factory=dict)
+    cold_weights: dict[str, float] = field(default_factory=dict)
+    cold_scale: float = 1.0
     cold_shift: float = 0.0
 
     def apply(self, parts: Mapping[str, FloatArray], warm: BoolArray) -> FloatArray:
@@ -41,8 +43,9 @@ class Calibration:
         """Fuse scores that are standardised already; see :meth:`apply`."""
         fused: FloatArray | None = None
         for name, scores in standard.items():
-            factor = np.where(warm, 1.0, self.cold_scales.get(name, 1.0))
-            weighted = scores * (self.weights.get(name, 1.0) * factor).astype(np.float32)
+            cold = self.cold_scale * self.cold_weights.get(name, 1.0)
+            factor = np.where(warm, self.weights.get(name, 1.0), cold).astype(np.float32)
+            weighted = scores * factor
             if fused is None:
                 fused = weighted
             else:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from mmalign.benchmark.inputs import digest, read_features, write_features
+from mmalign.benchmark.inputs import Digest, read_features, write_features
 from mmalign.benchmark.plan import Job, make_plan, measure_job, tune_job
 from mmalign.config import from_dict, to_dict
 from mmalign.data.catalog import Catalog
@@ -14,10 +14,11 @@ from mmalign.errors import ConfigError, DataError
 from mmalign.interfaces import Feature
 
 CONTENT = {"ridge": ("group",), "aligned": ("group",)}
+DATA = Digest("d", {"group": "g"})
 
 
 def test_every_model_runs_or_says_why_not(make_config, catalog):
-    plan = make_plan(make_config(), catalog, "d", {})
+    plan = make_plan(make_config(), catalog, DATA, {})
     assert "ease" in plan.modalities
     assert plan.not_run["ridge"].startswith("it needs content")
     assert not set(plan.modalities) & set(plan.not_run)
@@ -25,7 +26,7 @@ def test_every_model_runs_or_says_why_not(make_config, catalog):
 
 def test_only_models_of_content_get_content(make_config, catalog):
     config = make_config(models=["ease", "ridge", "aligned"])
-    plan = make_plan(config, catalog, "d", {**CONTENT, "ease": ("group",)})
+    plan = make_plan(config, catalog, DATA, {**CONTENT, "ease": ("group",)})
     assert plan.modalities == {"ease": (), "ridge": ("group",), "aligned": ("group",)}
 
 
@@ -34,42 +35,45 @@ def test_nothing_to_measure(make_config, catalog):
     for split in ("valid", "test"):
         less = Catalog.from_pandas(catalog.items, log[log["split"] != split])
         with pytest.raises(DataError, match=f"nobody has a {split} row"):
-            make_plan(make_config(), less, "d", {})
+            make_plan(make_config(), less, DATA, {})
     with pytest.raises(ConfigError, match="monitor"):
-        make_plan(make_config(monitor="ndcg"), catalog, "d", {})
+        make_plan(make_config(monitor="ndcg"), catalog, DATA, {})
 
 
 def test_a_job_survives_json(make_config, catalog):
-    plan = make_plan(make_config(search={"ridge": {"l2": None}}), catalog, "d", CONTENT)
+    plan = make_plan(make_config(search={"ridge": {"l2": None}}), catalog, DATA, CONTENT)
     for job in (tune_job(plan, "ridge"), measure_job(plan, "ridge", {"regularization": 3}, 1)):
         assert from_dict(Job, json.loads(json.dumps(to_dict(job)))) == job
 
 
 def test_a_run_has_its_settings_and_seed(make_config, catalog):
-    plan = make_plan(make_config(), catalog, "d", CONTENT)
+    plan = make_plan(make_config(), catalog, DATA, CONTENT)
     job = measure_job(plan, "ridge", {"l2": 7.0}, 3)
     assert (job.model, job.config.seed, job.config.model.ridge.l2) == ("ridge", 3, 7.0)
     assert measure_job(plan, "random", {}, 3).config.model.random.seed == 3
 
 
 def test_keys_change_with_what_decides_and_with_nothing_else(make_config, catalog):
-    plan = make_plan(make_config(), catalog, "d", CONTENT)
+    plan = make_plan(make_config(), catalog, DATA, CONTENT)
     key = measure_job(plan, "ridge", {"l2": 7.0}, 0).key
     assert key == measure_job(plan, "ridge", {"l2": 7.0}, 0).key
     others = [
         measure_job(plan, "ridge", {"l2": 8.0}, 0),
         measure_job(plan, "ridge", {"l2": 7.0}, 1),
         measure_job(plan, "ease", {"l2": 7.0}, 0),
-        measure_job(replace(plan, data="e"), "ridge", {"l2": 7.0}, 0),
+        measure_job(replace(plan, data=Digest("e", DATA.features)), "ridge", {"l2": 7.0}, 0),
+        measure_job(replace(plan, data=Digest("d", {"group": "h"})), "ridge", {"l2": 7.0}, 0),
         tune_job(plan, "ridge"),
     ]
-    assert len({key, *(job.key for job in others)}) == 6
-    more = make_plan(make_config(trials=9, seeds=[4], samples=999), catalog, "d", CONTENT)
+    assert len({key, *(job.key for job in others)}) == 7
+    beside = replace(plan, data=Digest("d", {"group": "g", "text": "t"}))
+    assert measure_job(beside, "ridge", {"l2": 7.0}, 0).key == key  # it does not read the text
+    more = make_plan(make_config(trials=9, seeds=[4], samples=999), catalog, DATA, CONTENT)
     assert tune_job(more, "ridge").key == tune_job(plan, "ridge").key
     assert measure_job(more, "ridge", {"l2": 7.0}, 0).key == key
     wider = make_config(search={"ridge": {"l2": {"low": 1, "high": 2}}})
     assert (
-        tune_job(make_plan(wider, catalog, "d", CONTENT), "ridge").key
+        tune_job(make_plan(wider, catalog, DATA, CONTENT), "ridge").key
         != tune_job(plan, "ridge").key
     )
 
@@ -80,17 +84,17 @@ def test_the_digest_sees_all_of_the_data(catalog, features):
     moved.loc[0, "split"] = "test" if moved.loc[0, "split"] != "test" else "valid"
     other = {"group": Feature(features["group"].values + 1, features["group"].present)}
     digests = [
-        digest(catalog, features),
-        digest(catalog, {}),
-        digest(catalog, other),
-        digest(Catalog.from_pandas(catalog.items, moved), features),
-        digest(Catalog.from_pandas(catalog.items[::-1], log), features),
-        digest(Catalog.from_pandas(catalog.items, log.assign(timestamp=7)), features),
-        digest(Catalog.from_pandas(catalog.items, log.assign(timestamp=8)), features),
+        Digest.of(catalog, features),
+        Digest.of(catalog, {}),
+        Digest.of(catalog, other),
+        Digest.of(Catalog.from_pandas(catalog.items, moved), features),
+        Digest.of(Catalog.from_pandas(catalog.items[::-1], log), features),
+        Digest.of(Catalog.from_pandas(catalog.items, log.assign(timestamp=7)), features),
+        Digest.of(Catalog.from_pandas(catalog.items, log.assign(timestamp=8)), features),
     ]
-    assert len(set(digests)) == 7
+    assert len({tuple(found.read_by(found.features)) for found in digests}) == 7
     again = Catalog.from_pandas(pd.DataFrame(catalog.items), log.copy())
-    assert digest(again, features) == digests[0]
+    assert Digest.of(again, features) == digests[0]
 
 
 def test_features_are_read_by_name(features, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from mmalign.benchmark import runs, worker
 from mmalign.benchmark.children import run_child
 from mmalign.benchmark.fitting import fit_scorer
-from mmalign.benchmark.inputs import write_features
+from mmalign.benchmark.inputs import Digest, write_features
 from mmalign.benchmark.plan import make_plan, measure_job, tune_job
 from mmalign.benchmark.results import read_run, read_tuned
 from mmalign.benchmark.runs import run_plan
@@ -30,7 +30,7 @@ def plan(make_config, catalog):
     return lambda **b: make_plan(
         make_config(**{"models": ["popularity", "ease"], "reference": "ease", **b}),
         catalog,
-        "data",
+        Digest("data", {"group": "g"}),
         CONTENT,
     )
 
@@ -110,7 +110,7 @@ def test_other_data_measures_again(plan, features, here, tmp_path):
 
     run_plan(plan(), features, tmp_path)
     count = len(here.jobs)
-    run_plan(replace(plan(), data="other"), features, tmp_path)
+    run_plan(replace(plan(), data=Digest("other", {"group": "g"})), features, tmp_path)
     assert len(here.jobs) == 2 * count
 
 

@@ -21,7 +21,7 @@ def test_worked_by_hand() -> None:
         "a": np.array([[1, 2, 3, 4, 0]], np.float32),
         "b": np.array([[0, 0, 3, 2, 1]], np.float32),
     }
-    calibration = Calibration(weights={"a": 0.5}, cold_scales={"b": 4.0}, cold_shift=0.25)
+    calibration = Calibration({"a": 0.5}, {"a": 0.25, "b": 2.0}, cold_scale=2.0, cold_shift=0.25)
     a, b = (2 / 3) ** 0.5, 2**0.5
     expected = [
         0.5 * -1 / a + -1 / b,
@@ -64,7 +64,7 @@ def test_one_part_keeps_its_order_within_cold_and_within_warm(
 ) -> None:
     raw = np.array([[*warm, *cold]], np.float32)
     is_warm = np.arange(10) < 5
-    calibration = Calibration({"score": weight}, {"score": scale}, shift)
+    calibration = Calibration({"score": weight}, {"score": weight}, scale, shift)
     fused = calibration.apply({"score": raw}, is_warm)
     for chosen in (is_warm, ~is_warm):
         before, after = raw[0, chosen], fused[0, chosen]

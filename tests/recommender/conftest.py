@@ -77,7 +77,7 @@ def make(catalog: Catalog, features: dict[str, Feature]) -> Make:
         content = features if MODELS[name].uses_content else {}
         torch.manual_seed(0)
         model = build_model(config.model).fit(TrainData(catalog.matrix(), content))
-        calibration = Calibration({"network": 0.7}, {"score": 2.0, "teacher": 3.0}, 0.1)
+        calibration = Calibration({"network": 0.7}, {"teacher": 1.5}, 2.0, 0.1)
         return Recommender.from_catalog(
             model,
             calibration,

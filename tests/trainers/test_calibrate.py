@@ -83,15 +83,30 @@ def test_gives_the_weight_to_the_part_that_knows(likes, rng):
     assert sum(found.weights.values()) == pytest.approx(1)
 
 
+def test_a_network_that_knows_nothing_of_cold_items_has_no_say_in_them(likes, rng):
+    astray = likes.copy()
+    astray[:, WARM:] = 3 * rng.normal(size=(USERS, COLD))
+    found = choose_calibration(Known(network=astray, teacher=likes), catalog(likes))
+    assert found.cold_weights == {"network": 0.0, "teacher": 1.0}
+
+
+def test_a_small_gain_does_not_move_the_share_of_the_network_in_cold_scores(likes, rng):
+    slightly = likes + 0.02 * rng.normal(size=likes.shape).astype(np.float32)
+    found = choose_calibration(Known(network=slightly, teacher=likes), catalog(likes))
+    assert found.cold_weights == {"network": 0.3, "teacher": 0.7}
+
+
 def test_what_valid_cannot_tell_stays_at_its_default(likes):
     model = Known(network=likes, teacher=likes)
     default = Calibration(
         weights={"network": 0.5, "teacher": 0.5},
-        cold_scales={"network": 1.0, "teacher": RIDGE_SCALE},
+        cold_weights={"network": 0.3, "teacher": 0.7},
+        cold_scale=RIDGE_SCALE,
     )
     assert choose_calibration(model, catalog(likes, valid=False)) == default
     without_cold = choose_calibration(model, catalog(likes, cold=False))
-    assert without_cold.cold_scales == default.cold_scales
+    assert without_cold.cold_weights == default.cold_weights
+    assert without_cold.cold_scale == RIDGE_SCALE
     assert without_cold.cold_shift == 0
 
 

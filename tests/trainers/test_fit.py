@@ -27,7 +27,7 @@ def test_a_closed_form_is_fitted_and_calibrated(shop):
     result = run(shop, "kernel_ridge")
     assert result.curve == []
     assert set(result.seconds) == {"fit", "calibrate"}
-    assert result.calibration.cold_scales
+    assert result.calibration.weights == {"score": 1.0}
     assert list(shop.folder.iterdir()) == []  # nothing is trained, so nothing is logged
     assert evaluate(result.model, shop.catalog, "test").metrics["cold"]["ndcg@20"] > 0.6
 
