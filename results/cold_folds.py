@@ -1,4 +1,4 @@
-"""Measure cold items on folds: ``python results/cold_folds.py DATA`` writes ``results/cold_folds.md``.
+"""Measure cold items on folds: ``python results/cold_folds.py DATA`` writes ``cold_folds.md``.
 
 The test split has 241 cold items, one draw. Here all warm items of the films play cold once: they
 are dealt into eight folds of that size, and each fold leaves train and valid altogether, is ranked
