@@ -153,9 +153,8 @@ class _Side:
             self._known[key] = found, scores
         positions, scores = self._known[key]
         if not self._is_warm:
-            scores = scores * np.float32(calibration.cold_scale) + np.float32(
-                calibration.cold_shift
-            )
+            scores = np.float32(calibration.cold_scale) * scores
+            scores += np.float32(calibration.cold_shift)
         return positions, scores
 
 
