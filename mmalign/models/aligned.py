@@ -93,7 +93,7 @@ class AlignedConfig:
     alignment_weight: float = 0.1
     distillation_weight: float = 0.0
     appeal: float = 0.6
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     average: float = 0.95
     weight_decay: float = 1e-2
     batch_size: int = 1024
