@@ -86,8 +86,7 @@ def alone(base: dict[str, Any], name: str, model: str, seed: int) -> list[float]
 def measure(base: dict[str, Any], name: str, model: str, seed: int) -> list[float]:
     """Fit one model: valid's Recall@20, the metrics on test, and seconds of fitting."""
     config = from_dict(ExperimentConfig, merge(base, {"model": {"name": model}, "seed": seed}))
-    run = f".mmalign/runs/{name}-{model}-{seed}"
-    recommender, result, catalog = fit_recommender(config, run, progress=True)
+    recommender, result, catalog = fit_recommender(config, None, progress=True)
     scorer, seen = recommender.for_catalog(catalog), config.evaluation.exclude_seen
     test = evaluate(scorer, catalog, "test", ks=(10, 20), exclude_seen=seen, slices=("warm",))
     valid = recommender.measured["valid, warm"]["recall@20"]

@@ -95,7 +95,7 @@ def main() -> None:
             "trainer": {"default_root_dir": str(Path(options.runs) / "kshot")},
         }
         config = from_dict(ExperimentConfig, merge(load_yaml(options.config), over))
-        recommender, _, catalog = fit_recommender(config, "kshot", progress=False)
+        recommender, _, catalog = fit_recommender(config, None, progress=False)
         draws = [draw_shots(catalog, options.split, seed=s) for s in range(DRAWS[name])]
         folder = config.trainer["default_root_dir"]
         for k in SHOTS:

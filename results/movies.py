@@ -56,7 +56,7 @@ SEEDS = (0, 1, 2)
 def measure(base: dict[str, Any], over: dict[str, Any]) -> dict[str, float]:
     """Fit one configuration; its NDCG@20 and Recall@20 on test, and seconds after encoding."""
     config = from_dict(ExperimentConfig, merge(base, over))
-    recommender, result, catalog = fit_recommender(config, "results", progress=False)
+    recommender, result, catalog = fit_recommender(config, None, progress=False)
     found = evaluate(recommender.for_catalog(catalog), catalog, "test").metrics
     row = {f"{s} {m}": found[s][m] for m in ("ndcg@20", "recall@20") for s in SLICES}
     return row | {"fit s": sum(result.seconds.values())}

@@ -67,7 +67,7 @@ def fit(
         MMAlignError: As the model, the trainer or the data say.
     """
     seconds: dict[str, float] = {}
-    model = build_model(config.model)
+    model = build_model(config.model, seed=config.seed)
     if resume is not None and not isinstance(model, Aligned | NeuralModel):
         raise ConfigError(
             f"model {config.model.name!r} is not trained step by step",

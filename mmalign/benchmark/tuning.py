@@ -108,7 +108,7 @@ def tune(
     objective = Objective.parse(config.benchmark.monitor).for_model(MODELS[config.model.name])
     wanted = config.benchmark.trials if space else 1
     study = _open(journal)
-    while len(done := _finished(study)) < wanted and not _is_late(done, config):
+    while len(done := _counted(study, wanted, config)) < wanted and not _is_late(done, config):
         trial, values = _ask(study, space, config, len(done))
         trial.set_user_attr("values", values)
         started, score, state, problem = time.perf_counter(), None, TrialState.COMPLETE, ""
@@ -126,7 +126,7 @@ def tune(
         if problem:
             trial.set_user_attr("problem", problem)
         study.tell(trial, score, state)
-        best = _best(study)
+        best = _best(_counted(study, wanted, config))
         report(
             TrialReport(
                 len(done) + 1,
@@ -138,7 +138,7 @@ def tune(
                 problem,
             )
         )
-    return _summary(study, objective, config)
+    return _summary(_counted(study, wanted, config), objective, config)
 
 
 def _open(journal: Path) -> Study:
@@ -175,9 +175,19 @@ def _mend(journal: Path) -> None:
             journal.write_bytes(text[:whole])
 
 
-def _finished(study: Study) -> list[FrozenTrial]:
-    """Trials that ran to some end of their own."""
-    return [trial for trial in study.get_trials(deepcopy=False) if "seconds" in trial.user_attrs]
+def _counted(study: Study, wanted: int, config: ExperimentConfig) -> list[FrozenTrial]:
+    """Trials that ran to some end of their own, as far as the budget goes.
+
+    A larger budget may have left more in the journal: they would make one model's search longer
+    than another's.
+    """
+    counted: list[FrozenTrial] = []
+    for trial in study.get_trials(deepcopy=False):
+        if len(counted) == wanted or _is_late(counted, config):
+            break
+        if "seconds" in trial.user_attrs:
+            counted.append(trial)
+    return counted
 
 
 def _is_late(done: list[FrozenTrial], config: ExperimentConfig) -> bool:
@@ -249,18 +259,18 @@ def _score(
     return score
 
 
-def _best(study: Study) -> FrozenTrial | None:
+def _best(trials: list[FrozenTrial]) -> FrozenTrial | None:
     """The best complete trial, the earliest of equal ones."""
     from optuna.trial import TrialState
 
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
 
 
-def _summary(study: Study, objective: Objective, config: ExperimentConfig) -> Tuned:
+def _summary(done: list[FrozenTrial], objective: Objective, config: ExperimentConfig) -> Tuned:
     from optuna.trial import TrialState
 
-    done, best = _finished(study), _best(study)
+    best = _best(done)
     if best is None:
         raise TrainingError(
             f"all {len(done)} trials failed, the first with",

@@ -39,7 +39,7 @@ def fit(
     if not isinstance(config, ExperimentConfig):
         config = from_dict(ExperimentConfig, config)
     check_trainer_names(config)
-    recommender, _, _ = fit_recommender(resolve_paths(config), "python", progress=progress)
+    recommender, _, _ = fit_recommender(resolve_paths(config), None, progress=progress)
     return recommender
 
 

@@ -114,8 +114,8 @@ def benchmark_features(
             found = load_encoders(one)
             encoded[wanted] = list(found)
             encoders = {**found, **encoders}
-        modalities[name] = (*encoded[wanted], *config.data.attributes)
-    if not names or not (encoders or attributes):
+        modalities[name] = (*encoded[wanted], *config.data.attributes, *catalog.features)
+    if not names or not (encoders or attributes or catalog.features):
         return {}, {}
     features, _ = encode(config, catalog, encoders, attributes)
     return features, modalities

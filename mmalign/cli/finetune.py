@@ -12,7 +12,7 @@ import torch
 
 from mmalign.atomic import check_writable, whole_folder
 from mmalign.cli.process import process_number
-from mmalign.cli.setup import resolve_paths
+from mmalign.cli.setup import resolve_paths, run_folder
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
 from mmalign.encoders.tuning import Tower, fits_open_clip, is_pair, load_tower, save_pair
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     config = resolve_paths(options.config)
     is_first = process_number() == 0
     towers, result = finetune_encoders(
-        config, output.name, resume=options.ckpt_path, progress=is_first
+        config, options.output, resume=options.ckpt_path, progress=is_first
     )
     if not is_first:
         return 0
@@ -81,13 +81,13 @@ def _measure(result: FinetuneResult, splits: Sequence[str]) -> dict[str, dict[st
 
 
 def finetune_encoders(
-    config: ExperimentConfig, name: str, *, resume: str | None = None, progress: bool = True
+    config: ExperimentConfig, output: str, *, resume: str | None = None, progress: bool = True
 ) -> tuple[dict[str, Tower], FinetuneResult]:
     """Read the catalogue, load the towers and tune them.
 
     Args:
         config: The experiment.
-        name: Of the folder for logs and checkpoints.
+        output: Where the towers will go, for the folder of logs and checkpoints.
         resume: A checkpoint to go on from.
         progress: Whether to show bars and notes.
     """
@@ -98,7 +98,7 @@ def finetune_encoders(
         catalog = Catalog.read(config.data)
         for notice in catalog.notices if progress else ():
             print(f"note: {notice}", file=sys.stderr)
-    folder = Path(config.trainer.get("default_root_dir") or Path(".mmalign/runs") / name)
+    folder = run_folder(config, output)
     check_writable(folder)
     torch.manual_seed(config.seed)  # of new projections and adapters
     towers = load_towers(config)

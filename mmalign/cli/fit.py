@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmalign.atomic import check_writable
 from mmalign.cli.process import process_number
-from mmalign.cli.setup import attribute_encoder, encode, load_encoders, resolve_paths
+from mmalign.cli.setup import attribute_encoder, encode, load_encoders, resolve_paths, run_folder
 from mmalign.data.audit import audit
 from mmalign.data.catalog import Catalog
 from mmalign.errors import DataError
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
     started = time.perf_counter()
     is_first = process_number() == 0
     recommender, _, _ = fit_recommender(
-        resolve_paths(options.config), output.name, resume=options.ckpt_path, progress=is_first
+        resolve_paths(options.config), options.output, resume=options.ckpt_path, progress=is_first
     )
     if is_first:
         recommender.save_pretrained(output)
@@ -49,13 +49,17 @@ def run(arguments: list[str]) -> int:
 
 
 def fit_recommender(
-    config: ExperimentConfig, name: str, *, resume: str | None = None, progress: bool = True
+    config: ExperimentConfig,
+    output: str | None,
+    *,
+    resume: str | None = None,
+    progress: bool = True,
 ) -> tuple[Recommender, FitResult, Catalog]:
     """Read, audit, encode, fit, and measure on valid.
 
     Args:
         config: The experiment.
-        name: Of the folder for logs and checkpoints.
+        output: Where the artefact will go, for the folder of logs and checkpoints.
         resume: A checkpoint to go on from.
         progress: Whether to show bars and notes.
     """
@@ -72,7 +76,7 @@ def fit_recommender(
     if MODELS[config.model.name].uses_content:
         encoders, attributes = load_encoders(config), attribute_encoder(config.data)
         features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
-    folder = Path(config.trainer.get("default_root_dir") or Path(".mmalign/runs") / name)
+    folder = run_folder(config, output)
     if issubclass(MODELS[config.model.name], Aligned | NeuralModel):
         check_writable(folder)
     result = fit(config, catalog, features, folder=folder, resume=resume, progress=progress)

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "read_config",
     "refuse_overrides",
     "resolve_paths",
+    "run_folder",
 ]
 
 
@@ -126,6 +128,22 @@ def refuse_overrides(options: argparse.Namespace) -> None:
         raise ConfigError(
             "this command reads no config", got=options.overrides, fix="leave the keys out"
         )
+
+
+def run_folder(config: ExperimentConfig, output: str | None) -> Path:
+    """Folder for logs and checkpoints, so named that two runs at a time do not share one.
+
+    All processes of a run find the same name.
+
+    Args:
+        config: ``trainer.default_root_dir`` is taken as it is.
+        output: Where goes what is made; None where that is not known yet, and the config decides.
+    """
+    if given := config.trainer.get("default_root_dir"):
+        return Path(given)
+    name = "python" if output is None else Path(output).name
+    decisive = repr(config) if output is None else str(Path(output).resolve())
+    return Path(".mmalign/runs") / f"{name}-{sha256(decisive.encode()).hexdigest()[:8]}"
 
 
 def resolve_paths(config: ExperimentConfig) -> ExperimentConfig:

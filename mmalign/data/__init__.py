@@ -6,7 +6,7 @@ from mmalign.data.audit import Audit, audit
 from mmalign.data.catalog import Catalog
 from mmalign.data.condition import Condition
 from mmalign.data.config import AttributeConfig, DataConfig
-from mmalign.data.formats import read_mmrec, read_mmrec_features, read_recbole
+from mmalign.data.formats import read_mmrec, read_recbole
 from mmalign.data.splits import SplitConfig
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "SplitConfig",
     "audit",
     "read_mmrec",
-    "read_mmrec_features",
     "read_recbole",
 ]

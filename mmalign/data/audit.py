@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,12 @@ import numpy as np
 import pandas as pd
 
 from mmalign.data.catalog import Catalog
-from mmalign.data.duplicates import Duplicate, duplicates_across_split
-from mmalign.errors import DataError
+from mmalign.data.duplicates import (
+    Duplicate,
+    digest_of,
+    duplicates_across_split,
+    size_of,
+)
 from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS, TIMESTAMP, USER_ID, Features
 
 __all__ = ["Audit", "audit"]
@@ -102,7 +105,7 @@ class Audit:
         return lines
 
 
-def audit(catalog: Catalog, features: Features | None = None, *, strict: bool = False) -> Audit:
+def audit(catalog: Catalog, features: Features | None = None) -> Audit:
     """Look a catalogue through before time is spent on it.
 
     Pictures are looked for, not opened: whether one can be decoded shows on encoding.
@@ -111,10 +114,6 @@ def audit(catalog: Catalog, features: Features | None = None, *, strict: bool = 
         catalog: The catalogue.
         features: Encoded features; their coverage is reported in place of what the files promise,
             and near-duplicates across the split are looked for in them too.
-        strict: Raise on the first error instead of reporting it.
-
-    Raises:
-        DataError: ``strict`` is set and something cannot work.
 
     Example:
         >>> log = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "split": ["train"]})
@@ -122,7 +121,7 @@ def audit(catalog: Catalog, features: Features | None = None, *, strict: bool = 
         1
     """
     texts = catalog.texts()
-    images = [image if _is_there(image) else None for image in catalog.images()]
+    images = [image if size_of(image) else None for image in catalog.images()]
     counts = _counts(catalog)
     coverage = _coverage(catalog, texts, images)
     cold_share = _cold_share(catalog)
@@ -132,8 +131,6 @@ def audit(catalog: Catalog, features: Features | None = None, *, strict: bool = 
     for name, feature in features.items():
         coverage[name] = float(feature.present.mean())
         errors += _feature_errors(name, feature.values, feature.present, catalog)
-    if strict and errors:
-        raise DataError(errors[0], fix="run mmalign validate to see all findings")
     return Audit(
         counts=counts,
         coverage=coverage,
@@ -278,12 +275,6 @@ def _num_mixed_cold(catalog: Catalog) -> int:
     return int((~catalog.warm & in_split["valid"] & in_split["test"]).sum())
 
 
-def _is_there(image: Path | bytes | None) -> bool:
-    if isinstance(image, Path):
-        return image.is_file() and image.stat().st_size > 0
-    return image is not None
-
-
 def _num_repeated(values: Iterable[object]) -> int:
     return int(
         pd.Series([value for value in values if value is not None], dtype=object).duplicated().sum()
@@ -295,11 +286,6 @@ def _num_same_files(images: list[Path | bytes | None]) -> int:
     by_length: defaultdict[int, list[Path | bytes]] = defaultdict(list)
     for image in images:
         if image is not None:
-            length = len(image) if isinstance(image, bytes) else image.stat().st_size
-            by_length[length].append(image)
+            by_length[size_of(image)].append(image)
     same_length = [group for group in by_length.values() if len(group) > 1]
-    return sum(_num_repeated(_digest(image) for image in group) for group in same_length)
-
-
-def _digest(image: Path | bytes) -> str:
-    return sha256(image if isinstance(image, bytes) else image.read_bytes()).hexdigest()
+    return sum(_num_repeated(digest_of(image) for image in group) for group in same_length)

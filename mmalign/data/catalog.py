@@ -100,6 +100,12 @@ class Catalog:
                 got=config.path,
                 fix="check the path, or give a dataset id",
             )
+        if config.neighbours:
+            raise ConfigError(
+                "data.neighbours names files of a folder, and data.path is a dataset on the hub",
+                got=config.path,
+                fix="leave it out, or download the dataset and put the lists beside its tables",
+            )
         return cls.from_pandas(*reading.read_hub(config.path, config), config=config)
 
     @classmethod
@@ -109,9 +115,15 @@ class Catalog:
         Raises:
             DataError: The folder is of no such kind, or its files cannot be used.
         """
+        folder, config = Path(folder), config or DataConfig()
+        catalog = cls._from_files(folder, config)
+        found = read_neighbours(folder, config.neighbours, catalog.item_ids)
+        return replace(catalog, neighbours=found)
+
+    @classmethod
+    def _from_files(cls, folder: Path, config: DataConfig) -> Catalog:
         from mmalign.data import formats  # formats builds catalogues itself
 
-        folder, config = Path(folder), config or DataConfig()
         if huggingface.is_saved(folder):
             tables = reading.read_saved(folder, config)
         elif reading.is_data_folder(folder, config):
@@ -122,9 +134,7 @@ class Catalog:
             tables = reading.read_imagefolder(folder, config)
         else:
             tables = reading.read_folder(folder, config)  # fails, and says which file is not there
-        catalog = cls.from_pandas(*tables, config=config, root=folder)
-        found = read_neighbours(folder, config.neighbours, catalog.item_ids)
-        return replace(catalog, neighbours=found)
+        return cls.from_pandas(*tables, config=config, root=folder)
 
     @classmethod
     def from_pandas(

@@ -14,7 +14,7 @@ import numpy as np
 from mmalign.data.catalog import Catalog
 from mmalign.interfaces import Feature, Features, FloatArray, IntArray
 
-__all__ = ["Duplicate", "duplicates_across_split", "normalise_text"]
+__all__ = ["Duplicate", "digest_of", "duplicates_across_split", "normalise_text", "size_of"]
 
 COSINE = 0.995
 """From here on two features of texts or pictures are those of one item, re-cropped or re-typed."""
@@ -100,23 +100,27 @@ def _same_pictures(
     images: Sequence[Path | bytes | None], cold: IntArray, warm: IntArray
 ) -> list[tuple[int, int]]:
     """Compare digests, of those pictures only whose length is not unique."""
-    lengths = [_length(image) for image in images]
+    lengths = [size_of(image) for image in images]
     shared = {lengths[row] for row in cold.tolist()} & {lengths[row] for row in warm.tolist()}
     contents = [
-        _digest(image) if length and length in shared else None
+        digest_of(image) if image is not None and length and length in shared else None
         for image, length in zip(images, lengths, strict=True)
     ]
     return _equal(contents, cold, warm)
 
 
-def _length(image: Path | bytes | None) -> int:
-    if image is None or isinstance(image, bytes):
+def size_of(image: Path | bytes | None) -> int:
+    """Bytes of a picture; 0 for one that is not there, or whose path no system would take."""
+    if not isinstance(image, Path):
         return len(image or b"")
-    return image.stat().st_size if image.is_file() else 0
+    try:
+        return image.stat().st_size if image.is_file() else 0
+    except OSError:
+        return 0
 
 
-def _digest(image: Path | bytes | None) -> str:
-    assert image is not None
+def digest_of(image: Path | bytes) -> str:
+    """SHA-256 of a picture's bytes."""
     return sha256(image if isinstance(image, bytes) else image.read_bytes()).hexdigest()
 
 

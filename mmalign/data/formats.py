@@ -26,7 +26,7 @@ from mmalign.data.config import DataConfig
 from mmalign.errors import DataError, nearest
 from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS, TIMESTAMP, USER_ID, WEIGHT, Feature
 
-__all__ = ["is_peer_folder", "read_mmrec", "read_mmrec_features", "read_peer", "read_recbole"]
+__all__ = ["is_peer_folder", "read_mmrec", "read_peer", "read_recbole"]
 
 _MMREC_COLUMNS = {"userID": USER_ID, "itemID": ITEM_ID, "x_label": SPLIT, "timestamp": TIMESTAMP}
 _MMREC_SPLITS = dict(enumerate(SPLITS))
@@ -95,28 +95,6 @@ def read_mmrec(
     items = pd.DataFrame({ITEM_ID: [str(number) for number in range(num_items)]})
     catalog = Catalog.from_pandas(items, log, config=config, root=folder)
     return catalog, {name: _feature(array, num_items) for name, array in arrays.items()}
-
-
-def read_mmrec_features(folder: str | Path, catalog: Catalog) -> dict[str, Feature]:
-    """Read the features of an MMRec folder for a catalogue, whatever the order of its items.
-
-    Args:
-        folder: Holds ``text_feat.npy`` and ``image_feat.npy``, each of which may be absent.
-        catalog: Items whose ids are the row numbers of those arrays; other items get no feature.
-
-    Raises:
-        DataError: A file is no plain numeric table.
-    """
-    numbers = (
-        pd.to_numeric(pd.Series(catalog.item_ids), errors="coerce").fillna(-1).astype(np.int64)
-    )
-    features = {}
-    for name, array in _mmrec_arrays(Path(folder)).items():
-        known = ((numbers >= 0) & (numbers < len(array))).to_numpy()
-        values = np.zeros((catalog.num_items, array.shape[1]), dtype=np.float32)
-        values[known] = array[numbers[known]]
-        features[name] = _feature(values, catalog.num_items)
-    return features
 
 
 def read_recbole(folder: str | Path, config: DataConfig | None = None) -> Catalog:

@@ -14,7 +14,13 @@ from torch import Tensor
 from mmalign.errors import DataError
 from mmalign.interfaces import BoolArray, FloatArray
 
-__all__ = ["SparseOperator", "keep_edges", "row_normalise", "symmetric_normalise"]
+__all__ = [
+    "SparseOperator",
+    "fold_in_degree",
+    "keep_edges",
+    "row_normalise",
+    "symmetric_normalise",
+]
 
 
 class SparseOperator:
@@ -151,6 +157,11 @@ class _Product(torch.autograd.Function):
         (gradient,) = gradients
         operand_gradient: Tensor = _Product.apply(gradient, ctx.operator, not ctx.transposed)
         return operand_gradient, None, None
+
+
+def fold_in_degree(degree: FloatArray) -> FloatArray:
+    """Degrees ``[I]`` to read a history by: an item that nobody touched counts as touched once."""
+    return np.where(degree > 0, degree, 1).astype(np.float32)
 
 
 def symmetric_normalise(

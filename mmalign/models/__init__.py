@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from mmalign.errors import ConfigError, nearest
@@ -125,7 +125,9 @@ def modalities_of(config: ModelConfig) -> tuple[str, ...]:
     return modalities
 
 
-def build_model(config: ModelConfig) -> Model[Any]:
-    """Make the named model, not fitted yet."""
+def build_model(config: ModelConfig, *, seed: int = 0) -> Model[Any]:
+    """Make the named model, not fitted yet; ``seed`` is for settings that name none."""
     settings = getattr(config, config.name, PopularityConfig())
+    if getattr(settings, "seed", seed) is None:
+        settings = replace(settings, seed=seed)
     return MODELS[config.name](settings)

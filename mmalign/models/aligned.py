@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mmalign.graph.knn import content_knn
+from mmalign.graph.operators import fold_in_degree
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import BoolArray, Feature, Features, FloatArray, IntArray
 from mmalign.models.base import Arrays, Model, TrainData
@@ -176,7 +177,7 @@ class Aligned(Model[AlignedConfig]):
     @torch.no_grad()
     def user_vectors(self, history: sp.csr_matrix) -> FloatArray:
         """Place users by history, seen in training or not, ``[B, D]`` unit rows."""
-        graph = SparseOperator(sp.csr_matrix(history), column_degree=np.maximum(self.degree, 1))
+        graph = SparseOperator(sp.csr_matrix(history), column_degree=fold_in_degree(self.degree))
         layers = tuple(torch.from_numpy(self.layers).to(self._device))
         return self.network.read_users(layers, graph).cpu().numpy()
 
@@ -220,7 +221,7 @@ class Aligned(Model[AlignedConfig]):
     def _hear(self, history: sp.csr_matrix, items: IntArray, taken: sp.csr_matrix) -> None:
         """Pass messages to the items along the revealed edges; the users keep their states."""
         self.teacher._hear(history, items, taken)
-        graph = SparseOperator(sp.csr_matrix(history), column_degree=np.maximum(self.degree, 1))
+        graph = SparseOperator(sp.csr_matrix(history), column_degree=fold_in_degree(self.degree))
         edges = SparseOperator(taken, column_degree=_sums(history))
         state = placed = torch.from_numpy(self.layers[0, items])
         users = torch.zeros(graph.shape[0], self.config.embedding_dim)

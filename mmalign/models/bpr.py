@@ -28,7 +28,7 @@ class BPRConfig:
         epochs: Passes over the interactions.
         batch_size: Interactions per step; their gradients are added up, not averaged.
         fold_in: Ridge penalty, in interactions, of the map from histories to user factors.
-        seed: Of the start and of the samples.
+        seed: Of the start and of the samples; None for the experiment's.
 
     Raises:
         ConfigError: ``l2`` is negative, or another number is not positive.
@@ -40,7 +40,7 @@ class BPRConfig:
     epochs: int = 100
     batch_size: int = 1024
     fold_in: float = 5.0
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         check_positive(
@@ -110,7 +110,7 @@ def bpr_factors(
         matrix: ``[U, W]``; returns users ``[U, D]``, items ``[W, D]`` and biases ``[W]``.
     """
     num_users, num_items = matrix.shape
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.seed or 0)
     users, items = (
         torch.from_numpy(rng.normal(0, 0.1, (count, config.embedding_dim)).astype(np.float32))
         for count in (num_users, num_items)

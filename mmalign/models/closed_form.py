@@ -10,6 +10,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from mmalign.errors import TrainingError
 from mmalign.graph.sessions import session_gram
 from mmalign.interfaces import BoolArray, FloatArray, IntArray
 from mmalign.models.base import C, Model, TrainData
@@ -231,13 +232,21 @@ def ease_weights(
 
     Raises:
         ConfigError: ``l2`` is not positive.
+        TrainingError: The prior takes away more than ``l2`` adds.
     """
     check_positive(l2=l2)
     gram = (matrix.T @ matrix).toarray().astype(dtype, copy=False)
     if prior is not None:
         gram += prior
     gram[np.diag_indices_from(gram)] += l2
-    inverse = scipy.linalg.inv(gram, overwrite_a=True, assume_a="pos")
+    try:
+        inverse = scipy.linalg.inv(gram, overwrite_a=True, assume_a="pos")
+    except scipy.linalg.LinAlgError:
+        raise TrainingError(
+            "EASE's matrix of items is not positive definite",
+            got=f"l2={l2:g}",
+            fix="raise l2, or lower graph_weight where the model has one",
+        ) from None
     # LAPACK leaves columns together; a product with sparse rows would copy all of it each time.
     weights: FloatArray = np.ascontiguousarray(-inverse / np.diag(inverse), dtype=np.float32)
     np.fill_diagonal(weights, 0)

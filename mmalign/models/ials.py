@@ -30,7 +30,7 @@ class IALSConfig:
         iterations: Alternations between users and items.
         regularization: Ridge penalty of item factors on content.
         kernel: How modalities make one similarity.
-        seed: Of the factors at the start.
+        seed: Of the factors at the start; None for the experiment's.
 
     Raises:
         ConfigError: A number is not positive.
@@ -42,7 +42,7 @@ class IALSConfig:
     iterations: int = 15
     regularization: float = 5.0
     kernel: KernelConfig = field(default_factory=KernelConfig)
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         check_positive(
@@ -148,7 +148,7 @@ def _item_factors(matrix: sp.csr_matrix, config: IALSConfig) -> FloatArray:
         regularization=config.l2,
         alpha=1.0,  # it would multiply the confidence, which is complete already
         iterations=config.iterations,
-        random_state=config.seed,
+        random_state=config.seed or 0,
     )
     with threadpool_limits(1, "blas"):  # its own threads and those of BLAS get in each other's way
         model.fit(confidence, show_progress=False)

@@ -92,8 +92,8 @@ class ContentKernel:
         """Length of one row of :meth:`transform`."""
         return int(self.basis.shape[1])
 
-    def fit(self, features: Features, warm: BoolArray, *, seed: int = 0) -> Self:
-        """Draw means, landmarks and the spectrum from warm items only.
+    def fit(self, features: Features, warm: BoolArray) -> Self:
+        """Draw means, landmarks and the spectrum from warm items only; the landmarks by seed 0.
 
         Raises:
             ConfigError: The config names a modality that is not there.
@@ -114,7 +114,7 @@ class ContentKernel:
         self.means = {n: _mean(features[n].values[features[n].present & warm]) for n in names}
         rows = np.flatnonzero(warm & _any_present([features[n] for n in names]))
         if len(rows) > self.config.landmarks:
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng(0)
             rows = np.sort(rng.choice(rows, self.config.landmarks, replace=False))
         unit = self.unit(features)
         self.landmarks = {n: unit[n].values[rows] for n in names}

@@ -45,9 +45,9 @@ class Popularity(Model[PopularityConfig]):
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """Seed of the random ranker."""
+    """Seed of the random ranker; None for the experiment's."""
 
-    seed: int = 0
+    seed: int | None = None
 
 
 class RandomModel(Model[RandomConfig]):
@@ -66,11 +66,11 @@ class RandomModel(Model[RandomConfig]):
         out = np.empty((csr.shape[0], len(items)), np.float32)
         for row in range(csr.shape[0]):
             seen = csr.indices[csr.indptr[row] : csr.indptr[row + 1]]
-            rng = np.random.default_rng([self.config.seed, *np.sort(seen).tolist()])
+            rng = np.random.default_rng([self.config.seed or 0, *np.sort(seen).tolist()])
             out[row] = rng.random(len(self.warm), dtype=np.float32)[items]
         return out
 
     def item_vectors(self) -> FloatArray:
         """``[I, 16]`` random directions."""
-        rng = np.random.default_rng(self.config.seed)
+        rng = np.random.default_rng(self.config.seed or 0)
         return rng.standard_normal((len(self.warm), 16), dtype=np.float32)

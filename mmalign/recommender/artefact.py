@@ -94,7 +94,7 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         config = from_dict(ExperimentConfig, stored["experiment"])
         loaded = {
-            "model": build_model(config.model).load_arrays(learned),
+            "model": build_model(config.model, seed=config.seed).load_arrays(learned),
             "calibration": from_dict(Calibration, stored["calibration"]),
             "config": config,
             "items": items,

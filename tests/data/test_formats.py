@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from mmalign.data import (
@@ -12,7 +11,6 @@ from mmalign.data import (
     DataConfig,
     audit,
     read_mmrec,
-    read_mmrec_features,
     read_recbole,
 )
 from mmalign.errors import DataError
@@ -67,13 +65,6 @@ def test_mmrec_features_are_those_of_the_item_of_that_number(mmrec: Path) -> Non
     assert features["image"].values.shape == (12, 4)
     assert features["image"].present.tolist() == [True] + [False] * 11
     assert np.isfinite(features["image"].values).all()
-
-
-def test_mmrec_features_for_a_catalogue_in_another_order(mmrec: Path) -> None:
-    shuffled = Catalog.from_pandas(pd.DataFrame({"item_id": ["5", "none", "99", "0"]}), None)
-    text = read_mmrec_features(mmrec, shuffled)["text"]
-    assert text.values.tolist() == [[10, 11], [0, 0], [0, 0], [0, 1]]
-    assert text.present.tolist() == [True, False, False, True]
 
 
 def test_a_catalogue_carries_the_features_of_its_mmrec_folder(mmrec: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmalign.graph.operators import fold_in_degree
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Features, FloatArray
 from mmalign.models.base import TrainData
@@ -119,7 +120,7 @@ class AlphaRec(ContentNeuralModel[AlphaRecConfig]):
     @torch.no_grad()
     def user_vectors(self, history: sp.csr_matrix) -> FloatArray:
         """The rounds of message passing over the stored states, ``[B, D]`` unit rows."""
-        graph = SparseOperator(history, column_degree=np.maximum(self.degree, 1))
+        graph = SparseOperator(history, column_degree=fold_in_degree(self.degree))
         content = graph.mean @ torch.from_numpy(self.mean_content)
         users = self.network.project(content.to(self.device())).cpu()
         for layer in self.states:

@@ -88,7 +88,9 @@ class BM3(ContentNeuralModel[BM3Config]):
             content = projected[batch.positives][known]
             if len(content):
                 terms += [self._distance(content, item[known]), self._distance(content, content)]
-        losses["content"] = self.config.content_weight * torch.stack(terms).sum()
+        # None of a batch may have content; other processes still wait for this term.
+        close = torch.stack(terms).sum() if terms else items.new_zeros(())
+        losses["content"] = self.config.content_weight * close
         return losses
 
     def _online(self) -> tuple[Tensor, Tensor]:

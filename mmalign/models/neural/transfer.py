@@ -75,7 +75,10 @@ class TransferModel(ContentNeuralModel[T]):
     def prepare(self, data: TrainData) -> None:
         """Factorise first: the networks are fitted to what comes out."""
         matrix = sp.csr_matrix(data.matrix[:, self.warm])
-        self.factors = Factors.fit(matrix, self.config.factors, self.config.embedding_dim)
+        seed = int(torch.randint(2**31, ()))
+        self.factors = Factors.fit(
+            matrix, self.config.factors, self.config.embedding_dim, seed=seed
+        )
         self.start_users = torch.from_numpy(self.factors.users(matrix))
         super().prepare(data)
 
