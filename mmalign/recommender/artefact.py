@@ -69,15 +69,22 @@ def save(recommender: Recommender, path: Path) -> None:
         _write(recommender, folder)
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(
+    path: str | Path, *, revision: str | None = None, token: str | None = None
+) -> dict[str, Any]:
     """Read the arguments of :class:`mmalign.recommender.Recommender` from a folder or the hub.
+
+    Args:
+        path: A folder, or a repository id.
+        revision: Branch, tag or commit on the hub.
+        token: For a private repository; by default that of ``hf auth login``.
 
     Raises:
         ArtefactError: The folder is not there, incomplete, damaged, of another format version,
-            or holds a file that could run code.
+            or holds a file that could run code; or the hub does not give it.
     """
     recover(Path(path))
-    folder = Path(path) if Path(path).is_dir() else _download(str(path))
+    folder = Path(path) if Path(path).is_dir() else _download(str(path), revision, token)
     stored = files.read_json(folder / "config.json")
     if stored.get("format") != FORMAT:
         raise ArtefactError(
@@ -224,19 +231,30 @@ def _last_part(text: str) -> str:
     return path.name if local else text
 
 
-def _download(repo_id: str) -> Path:
+def _download(repo_id: str, revision: str | None, token: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
+    wanted = ["*.json", "*.safetensors", "*.parquet", "*.md"]
+    nowhere = "no artefact there, neither as a folder nor on the Hugging Face hub"
     try:
-        return Path(
-            snapshot_download(
-                repo_id, allow_patterns=["*.json", "*.safetensors", "*.parquet", "*.md"]
-            )
-        )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError):
-        raise ArtefactError(
-            "no artefact there, neither as a folder nor on the Hugging Face hub",
-            got=repo_id,
-            fix="check the path, or make one with mmalign fit --output",
-        ) from None
+        found = snapshot_download(repo_id, revision=revision, token=token, allow_patterns=wanted)
+    except HFValidationError:
+        what, fix = nowhere, "check the path, or make one with mmalign fit --output"
+    except RepositoryNotFoundError:
+        what, fix = nowhere, "check the path; of a private repository, give its token"
+    except RevisionNotFoundError:
+        what, fix = f"no revision {revision!r} of that repository", "name a branch, tag or commit"
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        what = f"{nowhere}, which cannot be asked ({type(error).__name__}: {reason})"
+        fix = "check the path; if it is on the hub, try again with a connection"
+    else:
+        return Path(found)
+    raise ArtefactError(what, got=repo_id, fix=fix)

@@ -16,14 +16,7 @@ from mmalign.data.catalog import Catalog
 from mmalign.data.ids import find_rows
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
-from mmalign.interfaces import (
-    ITEM_ID,
-    USER_ID,
-    BoolArray,
-    Features,
-    FloatArray,
-    IntArray,
-)
+from mmalign.interfaces import ITEM_ID, USER_ID, BoolArray, Features, FloatArray, IntArray
 from mmalign.models import Model, modalities_of
 from mmalign.models.calibration import Calibration, standardise
 from mmalign.progress import advancing
@@ -103,13 +96,16 @@ class Recommender:
         return cls(model, calibration, config, catalog.items, ids, seen, features, **more)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
+    def from_pretrained(
+        cls, path: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
         """Load an artefact from a folder, or from the Hugging Face hub by its repository id.
 
         Raises:
-            ArtefactError: It is incomplete, damaged, of another format, or holds a pickle.
+            ArtefactError: It is incomplete, damaged, of another format, or holds a pickle; or the
+                hub does not give it.
         """
-        return cls(**artefact.load(path))
+        return cls(**artefact.load(path, revision=revision, token=token))
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the artefact; an interrupted save leaves what was there before.
