@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from mmalign.benchmark.inputs import Digest, read_features, write_features
 from mmalign.benchmark.plan import Job, make_plan, measure_job, tune_job
@@ -82,6 +83,7 @@ def test_the_digest_sees_all_of_the_data(catalog, features):
     log = catalog.interactions
     moved = log.copy()
     moved.loc[0, "split"] = "test" if moved.loc[0, "split"] != "test" else "valid"
+    lists = sp.eye_array(catalog.num_items, k=1, format="csr")
     other = {"group": Feature(features["group"].values + 1, features["group"].present)}
     digests = [
         Digest.of(catalog, features),
@@ -91,8 +93,11 @@ def test_the_digest_sees_all_of_the_data(catalog, features):
         Digest.of(Catalog.from_pandas(catalog.items[::-1], log), features),
         Digest.of(Catalog.from_pandas(catalog.items, log.assign(timestamp=7)), features),
         Digest.of(Catalog.from_pandas(catalog.items, log.assign(timestamp=8)), features),
+        Digest.of(replace(catalog, neighbours={"text": lists}), features),
+        Digest.of(replace(catalog, neighbours={"image": lists}), features),
+        Digest.of(replace(catalog, neighbours={"text": 2 * lists}), features),
     ]
-    assert len({tuple(found.read_by(found.features)) for found in digests}) == 7
+    assert len({tuple(found.read_by(found.features)) for found in digests}) == 10
     again = Catalog.from_pandas(pd.DataFrame(catalog.items), log.copy())
     assert Digest.of(again, features) == digests[0]
 

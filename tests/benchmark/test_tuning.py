@@ -75,6 +75,16 @@ def test_what_is_done_is_not_done_again(study):
     assert len(study.fitted) == 3
 
 
+def test_a_smaller_budget_reads_no_further_than_it_goes(study):
+    small, _ = study.run(trials=2)
+    large, reports = study.run(trials=8)
+    assert large.score > small.score
+    assert [r.number for r in reports] == [3, 4, 5, 6, 7, 8]
+    again, reports = study.run(trials=2)
+    assert (again.values, again.score, again.trials) == (small.values, small.score, 2)
+    assert reports == []
+
+
 def test_a_failed_trial_costs_itself(study):
     study.outcomes |= {1: ValueError("no\nluck"), 3: optuna.TrialPruned()}
     found, reports = study.run(trials=4)

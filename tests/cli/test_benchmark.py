@@ -3,10 +3,15 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from mmalign.benchmark import extras, runs, worker
+from mmalign.cli.benchmark import benchmark_features
+from mmalign.config import from_dict
+from mmalign.data.catalog import Catalog
 from mmalign.errors import TrainingError
+from mmalign.experiment import ExperimentConfig
 
 SMALL = ["--benchmark.trials", "2", "--benchmark.seeds", "[0]", "--benchmark.samples", "200"]
 MODELS = ["--benchmark.models", "[popularity, kernel_ridge]", "--benchmark.reference"]
@@ -93,3 +98,14 @@ def test_a_missing_extra_names_the_install(mmalign, house, tmp_path, monkeypatch
     shown = mmalign("benchmark", "--config", house.attributes, "--output", tmp_path / "o")
     assert shown.code == 1
     assert "pip install 'mmalign[benchmark]'" in shown.error
+
+
+def test_content_that_came_encoded_is_compared_too(house, tmp_path):
+    (tmp_path / "shop.inter").write_text("userID\titemID\tx_label\n0\t0\t0\n0\t1\t0\n")
+    np.save(tmp_path / "text_feat.npy", np.eye(2, dtype=np.float32))
+    compared = {"models": ["content_mean", "ease"], "reference": "ease"}
+    config = from_dict(ExperimentConfig, {"benchmark": compared})
+    catalog = Catalog.from_folder(tmp_path)
+    features, modalities = benchmark_features(config, catalog)
+    assert modalities == {"content_mean": ("text",)}
+    assert features["text"].values.tolist() == [[1, 0], [0, 1]]

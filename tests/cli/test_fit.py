@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from mmalign.cli.setup import run_folder
 from mmalign.config import from_dict
 from mmalign.encoders import load_encoder
 from mmalign.errors import MissingDependencyError
@@ -405,3 +407,16 @@ def test_the_arrays_of_an_mmrec_folder_are_content(mmalign, mmrec, tmp_path, mon
         assert found["cold"]["metrics"]["ndcg@10"] == pytest.approx(1)
     shown = mmalign("recommend", "art", "--users", "3", "--candidates", "cold", "-k", 2, "--json")
     assert {row["item_id"] for row in json.loads(shown.out)} <= {"16", "17", "18", "19"}
+
+
+def test_runs_for_two_places_do_not_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = ExperimentConfig()
+    folder = run_folder(config, "a/model")
+    assert folder == run_folder(config, tmp_path / "a" / "model")
+    assert folder.name.startswith("model-")
+    assert folder != run_folder(config, "b/model")
+    in_python = run_folder(config, None)
+    assert in_python != run_folder(replace(config, seed=1), None)
+    given = replace(config, trainer={"default_root_dir": "logs"})
+    assert run_folder(given, "a/model") == Path("logs")

@@ -193,3 +193,11 @@ def test_a_date_that_cannot_be_read_does_not_count_as_there(tmp_path: Path) -> N
     assert catalog.notices == (
         "attribute date is no date in 1 items, first item 'b' with 'soon': taken as missing",
     )
+
+
+def test_a_picture_whose_path_no_system_takes_is_one_that_is_not_there() -> None:
+    items = pd.DataFrame(
+        {"item_id": ["a", "b"], "image": ["data:image/png;base64," + "A" * 9000, "b.png"]}
+    )
+    catalog = Catalog.from_pandas(items, None, config=DataConfig(image="image"), root=".")
+    assert audit(catalog).coverage == {"image": 0.0}

@@ -10,7 +10,7 @@ import pytest
 
 from mmalign.data.catalog import Catalog, DataConfig
 from mmalign.data.neighbours import neighbour_graph
-from mmalign.errors import DataError
+from mmalign.errors import ConfigError, DataError
 
 ITEMS = np.array(["a", "b", "c"], dtype=object)
 
@@ -56,3 +56,17 @@ def test_a_folder_brings_its_lists(tmp_path: Path) -> None:
     missing = DataConfig(path=str(tmp_path), items=None, neighbours={"text": "likes.csv"})
     with pytest.raises(DataError, match=r"data\.neighbours\.text.*like\.csv"):
         Catalog.read(missing)
+
+
+def test_a_peer_folder_brings_its_lists_too(tmp_path: Path) -> None:
+    (tmp_path / "shop.inter").write_text("userID\titemID\tx_label\n0\t0\t0\n0\t1\t0\n")
+    lists([("0", "1")]).to_csv(tmp_path / "like.csv", index=False)
+    config = DataConfig(path=str(tmp_path), neighbours={"text": "like"})
+    assert Catalog.read(config).neighbours["text"].toarray().tolist() == [[0, 1], [0, 0]]
+    with pytest.raises(DataError, match=r"data\.neighbours\.text.*like\.csv"):
+        Catalog.read(DataConfig(path=str(tmp_path), neighbours={"text": "likes"}))
+
+
+def test_a_dataset_on_the_hub_has_no_lists() -> None:
+    with pytest.raises(ConfigError, match=r"data\.neighbours.*'ann/films'"):
+        Catalog.read(DataConfig(path="ann/films", neighbours={"text": "like"}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -41,6 +43,11 @@ def test_a_history_places_a_user_where_the_whole_graph_does(shop: TrainData, lay
     alone = np.concatenate([model.user_vectors(row) for row in shop.matrix])
     np.testing.assert_allclose(alone, whole.users.numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.item_vectors(), whole.items.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_interactions_that_weigh_little_are_read_as_in_training(shop: TrainData) -> None:
+    light = replace(shop, matrix=shop.matrix * np.float32(0.02))
+    test_a_history_places_a_user_where_the_whole_graph_does(light, "lightgcn")
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from mmalign.errors import ConfigError
+from mmalign.errors import ConfigError, TrainingError
 from mmalign.models import TrainData
 from mmalign.models.calibration import standardise
 from mmalign.models.closed_form import Ease, EaseConfig
@@ -153,3 +153,12 @@ def test_fused_does_without_content(taken: sp.csr_matrix) -> None:
     together = taken_together(taken[:, model.warm], model.config.neighbours).csr
     assert (model.items_graph.csr != together).nnz == 0
     assert np.isfinite(model.score(taken, np.arange(9))).all()
+
+
+def test_a_graph_that_outweighs_the_penalty_is_one_line(
+    taken: sp.csr_matrix, lists: sp.csr_matrix
+) -> None:
+    config = GraphEaseConfig(l2=0.1, graph_weight=2000.0, user_power=0.0)
+    star = sp.csr_matrix(([1.0] * 4, ([0, 0, 0, 0], [1, 2, 3, 4])), shape=(9, 9), dtype=np.float32)
+    with pytest.raises(TrainingError, match=r"not positive definite.*l2=0\.1.*graph_weight"):
+        GraphEase(config).fit(TrainData(taken, {}, {"text": star, "image": lists}))

@@ -455,14 +455,41 @@ class TestHub:
     ) -> None:
         import huggingface_hub
 
-        def download(repo_id: str, *, allow_patterns: list[str]) -> str:
-            assert repo_id == "ann/films"
+        def download(
+            repo_id: str, *, revision: str | None, token: str | None, allow_patterns: list[str]
+        ) -> str:
+            asked.append((repo_id, revision, token))
             assert not any("pkl" in p or p == "*" for p in allow_patterns)
             return str(art)
 
         monkeypatch.chdir(tmp_path)
+        asked: list[tuple[str, str | None, str | None]] = []
         monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
         assert len(Recommender.from_pretrained("ann/films").items) == 16
+        Recommender.from_pretrained("ann/films", revision="v2", token="hf_x")
+        assert asked == [("ann/films", None, None), ("ann/films", "v2", "hf_x")]
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            ("RepositoryNotFoundError", "of a private repository, give its token"),
+            ("RevisionNotFoundError", "no revision 'v2' of that repository"),
+            ("HfHubHTTPError", "cannot be asked.*HfHubHTTPError: out of order"),
+        ],
+    )
+    def test_what_the_hub_says_is_told(
+        self, error: str, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import huggingface_hub
+
+        answer = SimpleNamespace(headers={}, request=None)
+
+        def fail(*_: object, **__: object) -> None:
+            raise getattr(huggingface_hub.errors, error)("out of order", response=answer)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        with pytest.raises(ArtefactError, match=message):
+            Recommender.from_pretrained("ann/films", revision="v2")
 
 
 def test_loading_imports_no_training_and_no_encoder(art: Path) -> None:

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mmalign.config import from_dict
 from mmalign.errors import ConfigError
 from mmalign.evaluation.protocol import evaluate
 from mmalign.experiment import ExperimentConfig
+from mmalign.models import ModelConfig, TrainData, build_model
 from mmalign.models.calibration import Calibration
 from mmalign.trainers.fit import fit
 
@@ -30,6 +32,30 @@ def test_a_closed_form_is_fitted_and_calibrated(shop):
     assert result.calibration.weights == {"score": 1.0}
     assert list(shop.folder.iterdir()) == []  # nothing is trained, so nothing is logged
     assert evaluate(result.model, shop.catalog, "test").metrics["cold"]["ndcg@20"] > 0.6
+
+
+@pytest.mark.parametrize("name", ["bpr", "ials", "random"])
+def test_the_seed_of_the_experiment_is_that_of_the_model(shop, name):
+    def scores(of_all, **settings):
+        values = {"seed": of_all, "model": {"name": name, name: settings}}
+        found = fit(from_dict(ExperimentConfig, values), shop.catalog, shop.features)
+        history = shop.catalog.matrix()
+        return found.model.score(history, np.arange(shop.catalog.num_items))
+
+    first = scores(3)
+    np.testing.assert_array_equal(scores(3), first)
+    assert not np.allclose(scores(4), first)
+    np.testing.assert_array_equal(scores(4, seed=3), first)
+
+
+def test_the_seed_decides_what_networks_are_transferred_from(shop):
+    torch.manual_seed(0)
+    data = TrainData(shop.catalog.matrix(), shop.features)
+    first, second = (build_model(ModelConfig("dropoutnet")).fit(data) for _ in range(2))
+    assert not np.allclose(first.factors.items, second.factors.items)
+    torch.manual_seed(0)
+    again = build_model(ModelConfig("dropoutnet")).fit(data)
+    np.testing.assert_array_equal(again.factors.items, first.factors.items)
 
 
 def test_the_times_of_a_log_reach_the_model(shop):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from mmalign.models.neural.aldi import ALDI, ALDIConfig
 from mmalign.models.neural.alpharec import AlphaRec, AlphaRecConfig
+from mmalign.models.neural.base import Triplets
 from mmalign.models.neural.bm3 import BM3, BM3Config
 from mmalign.models.neural.clcrec import CLCRec, CLCRecConfig
 from mmalign.models.neural.dropoutnet import DropoutNet, DropoutNetConfig
@@ -147,6 +149,11 @@ def test_alpharec_reads_a_train_user_from_the_history_as_in_training(shop):
     np.testing.assert_allclose(
         model.user_vectors(shop.matrix), users.detach().numpy(), rtol=1e-4, atol=1e-6
     )
+
+
+def test_alpharec_reads_light_interactions_as_in_training(shop):
+    light = replace(shop, matrix=shop.matrix * np.float32(0.02))
+    test_alpharec_reads_a_train_user_from_the_history_as_in_training(light)
 
 
 def test_dropoutnet(shop, wide):
@@ -316,6 +323,17 @@ def test_bm3(shop, batch):
     assert len(content["image"]) == 3  # item 3 has no picture
     expected = 0.5 * sum(np.mean(each) for each in content.values())
     assert losses["content"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_of_bm3_without_content_has_no_term_for_it(shop):
+    for feature in shop.features.values():
+        feature.present[:2] = False
+        feature.values[:2] = 0
+    model = fitted(BM3(BM3Config(embedding_dim=4)), shop)
+    bare = Triplets(torch.tensor([0, 4]), torch.tensor([0, 1]), torch.tensor([[5], [6]]))
+    losses = model.loss(bare)
+    assert losses["content"].item() == 0
+    assert losses["agreement"].item() > 0
 
 
 def test_bm3_teaches_the_side_that_predicts_alone(shop):
