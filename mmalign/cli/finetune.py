@@ -100,6 +100,8 @@ def finetune_encoders(
             print(f"note: {notice}", file=sys.stderr)
     folder = run_folder(config, output)
     check_writable(folder)
+    if progress:
+        print(f"logs and checkpoints: {folder}", file=sys.stderr)
     torch.manual_seed(config.seed)  # of new projections and adapters
     towers = load_towers(config)
     result = finetune(config, catalog, towers, folder=folder, resume=resume, progress=progress)

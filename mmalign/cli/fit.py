@@ -79,6 +79,8 @@ def fit_recommender(
     folder = run_folder(config, output)
     if issubclass(MODELS[config.model.name], Aligned | NeuralModel):
         check_writable(folder)
+        if progress:
+            print(f"logs and checkpoints: {folder}", file=sys.stderr)
     result = fit(config, catalog, features, folder=folder, resume=resume, progress=progress)
     recommender = Recommender.from_catalog(
         result.model,
