@@ -185,7 +185,7 @@ class FinetuneConfig:
                 raise ConfigError(
                     f"finetune.{name} must not be negative", got=getattr(self, name), fix="0"
                 )
-        if self.batch_size < 2 and self.active().keys() - {"graph"}:
+        if self.batch_size < 2:
             raise ConfigError(
                 "a batch of one has nothing to contrast",
                 got=f"finetune.batch_size={self.batch_size}",

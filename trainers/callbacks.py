@@ -27,6 +27,7 @@ _EXPECTED = (
     r"The '\w+_dataloader' does not have many workers",  # batches are row numbers
     r"Your `IterableDataset` has `__len__` defined",  # one process reads a stream
     r"Found \d+ module\(s\) in eval mode",  # what is frozen
+    r"The dirpath has changed",  # the best checkpoint comes along
 )
 
 

@@ -31,13 +31,13 @@ from mmalign.trainers.finetuning.streamed import StreamedDataModule
 from mmalign.trainers.finetuning.validation import Retrieval
 from mmalign.trainers.finetuning.views import Views
 from mmalign.trainers.loop import run_lightning
-from mmalign.trainers.options import check_trainer
+from mmalign.trainers.options import FINETUNE_DEFAULTS, check_trainer
 from mmalign.trainers.resume import digest, flat
 
 __all__ = ["FinetuneResult", "finetune"]
 
-TRAINER = {"max_epochs": 10, "check_val_every_n_epoch": 1}
-"""Arguments of ``lightning.Trainer`` where tuning wants other defaults than training."""
+FREE = {"test", "merge", "workers"}
+"""Settings that say nothing of the training itself; a resumed run may have others."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,12 @@ def finetune(
             print("starting projections by ridge regression", file=sys.stderr)
         start_projections(towers, contents, views, seed=config.seed)
     measured = Retrieval(config.finetune, catalog, contents, towers)
+    if progress and not measured.names("valid"):
+        print(
+            "note: no item of valid is kept out of training, so nothing is measured, all epochs "
+            "run and the last weights are kept; a column split of the items says which to keep out",
+            file=sys.stderr,
+        )
     module = FinetuneModule(
         towers,
         objectives,
@@ -148,7 +154,7 @@ def finetune(
         folder=folder,
         training=_watched(config.training, measured.names("valid")),
         is_validated=bool(measured.names("valid")),
-        trainer_options={**TRAINER, **config.trainer},
+        trainer_options={**FINETUNE_DEFAULTS, **config.trainer},
         origin=origin,
         config=config,
         resume=resume,
@@ -261,6 +267,7 @@ def _origin(
     config: ExperimentConfig, catalog: Catalog, contents: Contents, towers: Mapping[str, Tower]
 ) -> dict[str, Any]:
     """What a resumed run must share with the one that it goes on from."""
+    settings = to_dict(config.finetune)
     ids = "\n".join(str(catalog.item_ids[row]) for row in contents.train)
     return {
         "train items": hashlib.sha256(ids.encode()).hexdigest(),
@@ -270,7 +277,7 @@ def _origin(
         "data.image": config.data.image,
         "data.rewrite": to_dict(config.data)["rewrite"] or None,
         **{f"fingerprint of {name}": tower.fingerprint for name, tower in towers.items()},
-        **flat(to_dict(config.finetune), "finetune"),
+        **flat({k: v for k, v in settings.items() if k not in FREE}, "finetune"),
     }
 
 

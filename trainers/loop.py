@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,7 +81,7 @@ def run_lightning(
     options = {**TRAINER_DEFAULTS, **given}
     curve = Curve()
     is_validated = is_validated and options.get("limit_val_batches") != 0
-    best = _best(folder, training.monitor) if is_validated else None
+    best = _best(folder, training.monitor, resume) if is_validated else None
     last = _last(folder)
     every: list[Callback] = [*callbacks, LastEpoch(), curve, Origin(origin), last]
     if config is not None:
@@ -126,9 +128,61 @@ def _trainer(folder: Path, callbacks: list[Callback], options: Mapping[str, Any]
         ) from None
 
 
-def _best(folder: Path, monitor: str) -> ModelCheckpoint:
+class _Best(ModelCheckpoint):
+    """Takes over what was best in the run that is resumed, wherever that lies now.
+
+    Lightning forgets the best score when the folder is another one, and the first epoch after
+    would then pass for the best.
+
+    Args:
+        resume: The checkpoint to go on from; the best is looked for beside it.
+        folder: Of this run's checkpoints.
+        monitor: Metric to watch.
+    """
+
+    def __init__(self, resume: str | None, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._resume = resume
+
+    @property
+    def state_key(self) -> str:
+        """As Lightning names its own, whatever this class is called."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Copy the best checkpoint into the folder of this run, and remember it by its score."""
+        before, here = str(state_dict["best_model_path"]), str(self.dirpath)
+        if before and self._resume is not None and state_dict["dirpath"] != here:
+            beside, own = (
+                Path(self._resume).with_name(Path(before).name),
+                Path(here, f"{BEST}.ckpt"),
+            )
+            if not beside.is_file():
+                raise TrainingError(
+                    "the best checkpoint of that run is not beside the one to resume from",
+                    got=str(beside),
+                    fix="copy both, or resume in the run's own folder",
+                )
+            own.parent.mkdir(parents=True, exist_ok=True)
+            part = own.with_suffix(f".{os.getpid()}.part")
+            shutil.copyfile(beside, part)
+            part.replace(own)
+            score = state_dict["best_model_score"]
+            state_dict = {
+                **state_dict,
+                "dirpath": here,
+                "best_model_path": str(own),
+                "kth_best_model_path": str(own),
+                "best_k_models": {str(own): score},
+                "last_model_path": "",
+            }
+        super().load_state_dict(state_dict)
+
+
+def _best(folder: Path, monitor: str, resume: str | None) -> ModelCheckpoint:
     # Right after validation, before the last checkpoint, which remembers what was best so far.
-    return ModelCheckpoint(
+    return _Best(
+        resume,
         folder / "checkpoints",
         BEST,
         monitor,

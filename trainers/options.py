@@ -17,7 +17,7 @@ from mmalign.config import from_dict, load_yaml, merge, parse_overrides, to_dict
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
 
-__all__ = ["TRAINER_DEFAULTS", "FitOptions", "check_trainer", "parse_fit"]
+__all__ = ["FINETUNE_DEFAULTS", "TRAINER_DEFAULTS", "FitOptions", "check_trainer", "parse_fit"]
 
 TRAINER_DEFAULTS: Mapping[str, Any] = {
     "max_epochs": 120,
@@ -28,7 +28,15 @@ TRAINER_DEFAULTS: Mapping[str, Any] = {
 }
 """Arguments of ``lightning.Trainer`` where a network here wants other defaults."""
 
+FINETUNE_DEFAULTS: Mapping[str, Any] = {
+    **TRAINER_DEFAULTS,
+    "max_epochs": 10,
+    "check_val_every_n_epoch": 1,
+}
+"""The same where encoders are tuned."""
+
 OUTPUTS = {"fit": "the artefact", "finetune": "the encoders"}
+DEFAULTS = {"fit": TRAINER_DEFAULTS, "finetune": FINETUNE_DEFAULTS}
 EXAMPLES = {
     "fit": "--config configs/movies.yaml --data.path DIR --output ART",
     "finetune": "--config configs/finetune_fashion.yaml --data.path DIR --output ENCODERS",
@@ -84,7 +92,7 @@ def parse_fit(arguments: list[str], command: str = "fit") -> FitOptions | None:
         values = merge(values, load_yaml(file))
     values = merge(values, parse_overrides([a for a in given if a != "--print_config"]))
     output, resume = values.pop("output", None), values.pop("ckpt_path", None)
-    trainer = _checked_trainer(parser, values.pop("trainer", None) or {})
+    trainer = _checked_trainer(parser, values.pop("trainer", None) or {}, DEFAULTS[command])
     _check_sections(values)
     config = from_dict(ExperimentConfig, {**values, "trainer": trainer})
     if "--print_config" in given:
@@ -147,7 +155,7 @@ def _parser(command: str) -> ArgumentParser:
     parser.add_class_arguments(
         Trainer, "trainer", skip=_OURS - {"self"}, fail_untyped=False, instantiate=False
     )
-    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    parser.set_defaults({f"trainer.{name}": value for name, value in DEFAULTS[command].items()})
     return parser
 
 
@@ -170,7 +178,9 @@ def _check_sections(values: Mapping[str, Any]) -> None:
             raise ConfigError(f"unknown key {name!r}", fix=nearest(name, choices))
 
 
-def _checked_trainer(parser: ArgumentParser, trainer: Any) -> dict[str, Any]:
+def _checked_trainer(
+    parser: ArgumentParser, trainer: Any, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
     """Arguments for ``lightning.Trainer`` that have its types and differ from the defaults."""
     if not isinstance(trainer, Mapping):
         raise ConfigError("trainer must be a mapping", got=trainer, fix="write key: value lines")
@@ -182,7 +192,7 @@ def _checked_trainer(parser: ArgumentParser, trainer: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in parsed.items()
-        if value != TRAINER_DEFAULTS.get(name, _PARAMETERS[name].default)
+        if value != defaults.get(name, _PARAMETERS[name].default)
     }
 
 

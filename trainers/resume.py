@@ -79,6 +79,13 @@ def check_resumable(module: LightningModule, path: str, expected: Mapping[str, A
             raise TrainingError(
                 f"the checkpoint was trained with {', '.join(other[:5])}", got=path, fix=_REMEDY
             )
+    epochs = stored.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    if epochs and epochs["current"]["processed"] < epochs["current"]["ready"]:
+        raise TrainingError(
+            "the checkpoint was saved inside an epoch, where training cannot go on",
+            got=path,
+            fix="give last.ckpt, which lies beside it and remembers the best as well",
+        )
     weights = stored.get("state_dict")
     own = {name: tensor.shape for name, tensor in module.state_dict().items()}
     is_same = isinstance(weights, dict) and {k: v.shape for k, v in weights.items()} == own

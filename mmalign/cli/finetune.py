@@ -116,6 +116,8 @@ def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
         EncoderError: An encoder cannot be found or loaded.
     """
     named = {"text": bool(config.data.text), "image": config.data.image is not None}
+    if set(config.finetune.active()) == {"text_pairs"}:
+        named["image"] = False  # nothing would teach it
     towers = {
         modality: load_tower(config.encoders[modality], config.finetune.tower(modality))
         for modality, is_named in named.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +103,12 @@ def from_dataset(dataset: Any, config: DataConfig, folder: Path | None = None) -
         return None if folder is None else _optional(folder, name, key, config)
 
     return _read_tables(config, find)
+
+
+def read_log(folder: Path, config: DataConfig) -> pd.DataFrame | None:
+    """Read the log alone; it may be absent unless the config gives it a name of its own."""
+    saved = load_saved(folder) if is_saved(folder) else {}
+    return from_dataset(saved, replace(config, items=None, users=None), folder).interactions
 
 
 def read_imagefolder(folder: Path, config: DataConfig) -> Tables:

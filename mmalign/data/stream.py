@@ -16,6 +16,7 @@ from mmalign.data import huggingface, reading
 from mmalign.data.catalog import Catalog
 from mmalign.data.cells import as_ids
 from mmalign.data.config import DataConfig
+from mmalign.data.held_out import split_items
 from mmalign.errors import ConfigError, DataError, MMAlignError, nearest
 from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS
 
@@ -31,12 +32,14 @@ MIXED_SHARDS = 10
 class ItemStream:
     """Serves the items of a data folder or hub dataset block by block, through ``datasets``.
 
-    An item is trained on or held out by the column ``split``, or else by a hash of its id: a tenth
-    each is valid and test. No more than a block, the shuffle buffer and a read are in memory, and a
-    number of eight bytes per item while the ids are checked.
+    An item is trained on or held out by the column ``split``, else by the log as in
+    :func:`mmalign.data.held_out.split_items`, or without a log by a hash of its id: a tenth each is
+    valid and test. No more than a block, the shuffle buffer and a read of items are in memory, and
+    a number of eight bytes per item while the ids are checked; a log that decides is read as a
+    whole, and all ids with it.
 
     Args:
-        config: ``path``, ``items``, ``text`` and ``image`` are read.
+        config: ``path``, ``items``, ``text`` and ``image`` are read, and the log where it decides.
         seed: Of the order, together with the epoch.
         block_size: Items per block.
         buffer_size: Items that the shuffle draws from.
@@ -69,6 +72,8 @@ class ItemStream:
                     fix=nearest(column, columns),
                 )
         self._has_split = SPLIT in columns
+        self._log = None if self._has_split else self._read_log(config)
+        self._by_log: dict[str, str] | None = None
         self._ids = [ITEM_ID, SPLIT] if self._has_split else [ITEM_ID]
         self._dataset = self._open(list(dict.fromkeys([*self._ids, *self.config.columns()])))
         self.num_train = self._check_rows()
@@ -117,6 +122,13 @@ class ItemStream:
             )
         return self._catalog(rows)
 
+    def _read_log(self, config: DataConfig) -> pd.DataFrame | None:
+        if config.interactions is None:
+            return None
+        if self._root is not None:
+            return reading.read_log(self._root, config)
+        return reading.read_hub(config.path, replace(config, items=None, users=None)).interactions
+
     def _columns(self) -> list[str]:
         if self._file is not None and not self._file.is_dir():
             return reading.columns_of(self._file)
@@ -138,10 +150,13 @@ class ItemStream:
     def _check_rows(self) -> int:
         """Pass over ids and splits before work starts, and count what is trained on."""
         count, start, hashes = 0, 0, [np.zeros(0, np.uint64)]
+        every: dict[str, str] = {}
         for batch in self._read(self._open(self._ids).iter(READ_SIZE)):
             index = pd.RangeIndex(start, start + len(batch[ITEM_ID]))
             ids = as_ids(pd.Series(batch[ITEM_ID], index, name=ITEM_ID, dtype=object), "items")
             hashes.append(pd.util.hash_array(ids.to_numpy(dtype=object)))
+            if self._log is not None:
+                every.update(zip(map(str, batch[ITEM_ID]), ids, strict=True))
             rows = [
                 dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)
             ]
@@ -166,7 +181,20 @@ class ItemStream:
                 got=first,
                 fix=f"keep one row of each; this one comes again in row {row}",
             )
+        if self._log is not None:
+            self._by_log = self._split_by_log(every)
+            count = list(self._by_log.values()).count("train")
         return count
+
+    def _split_by_log(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """Id as it is read to split, of the items that are trained on or measured."""
+        items = pd.DataFrame({ITEM_ID: list(ids.values())})
+        bare = replace(self.config, text=(), image=None)
+        catalog = Catalog.from_pandas(items, self._log, config=bare)
+        self._log = None
+        named = dict(zip(SPLITS, split_items(catalog, self._seed), strict=True))
+        read = list(ids)
+        return {read[row]: split for split, rows in named.items() for row in rows.tolist()}
 
     def _read(self, rows: Iterable[Any]) -> Iterator[Any]:
         try:
@@ -183,6 +211,8 @@ class ItemStream:
     def _split_of(self, row: Mapping[str, Any]) -> str:
         if self._has_split:
             return str(row[SPLIT])
+        if self._by_log is not None:
+            return self._by_log.get(str(row[ITEM_ID]), "")
         return {0: "valid", 1: "test"}.get(zlib.crc32(str(row[ITEM_ID]).encode()) % 10, "train")
 
     def _catalog(self, rows: list[Mapping[str, Any]]) -> Catalog:

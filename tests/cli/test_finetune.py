@@ -154,6 +154,15 @@ def test_half_of_the_pictures_may_be_missing_or_broken(mmalign, tuning, shop):
     assert "note: image of " in shown.err
 
 
+def test_a_tower_that_nothing_teaches_is_left_as_it_is(mmalign, tuning):
+    pairs = "{image_text: 0, text_pairs: 1}"
+    shown = mmalign(
+        *tuning("--finetune.objectives", pairs, "--finetune.text_pairs", "[title, title]")
+    )
+    assert shown.code == 0, shown.err
+    assert sorted(p.name for p in (tuning.folder / "tuned").iterdir() if p.is_dir()) == ["text"]
+
+
 def test_items_may_be_read_in_passing(mmalign, tuning):
     shown = mmalign(*tuning("--finetune.streaming", "true"))
     assert shown.code == 0, shown.err

@@ -8,6 +8,7 @@ import pytest
 
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
+from mmalign.data.held_out import split_items
 from mmalign.data.stream import READ_SIZE, ItemStream
 from mmalign.errors import ConfigError, DataError
 
@@ -197,3 +198,17 @@ def test_a_saved_dataset_is_streamed(tmp_path, frame, name):
     config = DataConfig(path=str(tmp_path), text=("title",), image="picture")
     found = list(ItemStream(config, seed=0, block_size=50).blocks(0))
     assert [block.num_items for block in found] == [50, 50, 20]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_log_says_which_items_are_cold_and_they_are_never_trained_on(tmp_path, frame, ending):
+    split = np.where(np.arange(len(frame)) % 7 == 0, "test", "train")
+    log = pd.DataFrame({"user_id": "u", "item_id": frame.item_id, "split": split})[:-5]
+    log.to_parquet(tmp_path / "interactions.parquet")
+    found = stream(tmp_path, frame.drop(columns="split"), ending)
+    whole = Catalog.read(DataConfig(path=str(tmp_path), text=("title",)))
+    train, valid, test = split_items(whole)
+    assert found.num_train == len(train) > 0
+    served = [i for block in found.blocks(0) for i in block.item_ids]
+    assert sorted(served) == sorted(whole.item_ids[train])
+    assert sorted(found.held_out().item_ids) == sorted(whole.item_ids[[*valid, *test]])

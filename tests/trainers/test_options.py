@@ -6,7 +6,7 @@ import yaml
 from mmalign.data.config import AttributeConfig
 from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
-from mmalign.trainers.options import TRAINER_DEFAULTS, check_trainer, parse_fit
+from mmalign.trainers.options import FINETUNE_DEFAULTS, TRAINER_DEFAULTS, check_trainer, parse_fit
 
 
 @pytest.fixture
@@ -85,6 +85,20 @@ def test_lightnings_own_default_can_be_asked_for_where_ours_is_another(name, lig
     assert TRAINER_DEFAULTS[name] != lightnings
     assert parsed(f"--trainer.{name}", str(lightnings)).config.trainer == {name: lightnings}
     assert parsed(f"--trainer.{name}", str(TRAINER_DEFAULTS[name])).config.trainer == {}
+
+
+def test_tuning_has_defaults_of_its_own(capsys):
+    def told(*arguments):
+        return parse_fit(["--output", "x", *arguments], "finetune").config.trainer
+
+    assert FINETUNE_DEFAULTS["max_epochs"] != TRAINER_DEFAULTS["max_epochs"]
+    for name, other in TRAINER_DEFAULTS.items():
+        if other != FINETUNE_DEFAULTS[name]:
+            assert told(f"--trainer.{name}", str(other)) == {name: other}
+        assert told(f"--trainer.{name}", str(FINETUNE_DEFAULTS[name])) == {}
+    parse_fit(["--print_config"], "finetune")
+    shown = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert shown["max_epochs"] == FINETUNE_DEFAULTS["max_epochs"]
 
 
 @pytest.mark.parametrize(

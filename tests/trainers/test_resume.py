@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_one_line(shop):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"model": {"learning_rate": 0.5}}, r"with model\.aligned\.learning_rate 0\.002 \(got"),
+        ({"model": {"learning_rate": 0.5}}, r"with model\.aligned\.learning_rate 0\.001 \(got"),
         ({"model": {"embedding_dim": 8}}, r"model\.aligned\.embedding_dim"),
         (
             {"model": {"layer": "gat", "num_layers": 1}},

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.data.catalog import Catalog
-from mmalign.errors import DataError, nearest
+from mmalign.data.held_out import split_items
 from mmalign.finetuning import FinetuneConfig
-from mmalign.interfaces import SPLIT, SPLITS, IntArray, Media
+from mmalign.interfaces import IntArray, Media
 from mmalign.trainers.finetuning.fields import FieldText
 
-__all__ = ["Contents", "split_items"]
-
-HELD_OUT = 0.1
+__all__ = ["Contents"]
 
 
 @dataclass(frozen=True)
@@ -60,36 +58,3 @@ class Contents:
     def measured(self, split: str) -> IntArray:
         """Rows of ``valid`` or ``test``."""
         return self.valid if split == "valid" else self.test
-
-
-def split_items(catalog: Catalog, seed: int = 0) -> tuple[IntArray, IntArray, IntArray]:
-    """Say which items are trained on and which are only measured: rows of train, valid and test.
-
-    By the items' own column ``split`` where there is one; else items with a train row are trained
-    on, and cold items of valid and test are measured; in a catalogue without a log a tenth each is
-    held out by the seed. Whatever is measured is never trained on.
-
-    Raises:
-        DataError: The column names another split.
-    """
-    if SPLIT in catalog.items.columns:
-        named = catalog.items[SPLIT].astype(str).to_numpy()
-        wrong = np.flatnonzero(~np.isin(named, SPLITS))
-        if len(wrong):
-            raise DataError(
-                f"items have an unknown split in row {wrong[0]}",
-                got=named[wrong[0]],
-                fix=nearest(named[wrong[0]], SPLITS),
-            )
-        train, valid, test = (np.flatnonzero(named == name) for name in SPLITS)
-    elif len(catalog.interactions):
-        valid, test = (
-            np.flatnonzero(~catalog.warm & (catalog.matrix(name).getnnz(axis=0) > 0))
-            for name in ("valid", "test")
-        )
-        train, valid = np.flatnonzero(catalog.warm), np.setdiff1d(valid, test)
-    else:
-        order = np.random.default_rng(seed).permutation(catalog.num_items)
-        held = int(HELD_OUT * catalog.num_items)
-        valid, test, train = (np.sort(part) for part in np.split(order, [held, 2 * held]))
-    return train, valid, test

@@ -59,13 +59,21 @@ class FinetuneDataModule(LightningDataModule):
         self._batch_size, self._chunk_size = batch_size, chunk_size or batch_size
         self._workers, self._seed, self._views = workers, seed, views or {}
 
+    @property
+    def _rows(self) -> int:
+        return max(objective.size for objective in self._objectives)
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of an epoch in each process."""
+        processes = 1 if self.trainer is None else self.trainer.world_size
+        return max(1, self._rows // (self._batch_size * processes))
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of one process."""
         processes = 1 if self.trainer is None else self.trainer.world_size
         process = 0 if self.trainer is None else self.trainer.global_rank
-        rows = max(objective.size for objective in self._objectives)
-        steps = max(1, rows // (self._batch_size * processes))
-        size = min(self._batch_size, -(-rows // processes))
+        size = min(self._batch_size, -(-self._rows // processes))
         served = _Steps(
             self._objectives,
             self._contents,
@@ -73,14 +81,19 @@ class FinetuneDataModule(LightningDataModule):
             size=size,
             chunk_size=self._chunk_size,
             share=(process, processes),
-            steps=steps,
+            steps=self.num_steps,
             seed=self._seed,
             views=self._views,
         )
+        epoch = 0
+        if self.trainer is not None:
+            # Workers read ahead before Lightning says which epoch a resumed run comes to.
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            epoch = progress.processed
         return DataLoader(
             served,
             batch_size=None,
-            sampler=_StepNumbers(steps),
+            sampler=_StepNumbers(self.num_steps, epoch),
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
         )
@@ -99,8 +112,8 @@ class FinetuneDataModule(LightningDataModule):
 class _StepNumbers(Sampler[Step]):
     """Epoch and step; Lightning calls ``set_epoch``."""
 
-    def __init__(self, steps: int) -> None:
-        self._steps, self._epoch = steps, 0
+    def __init__(self, steps: int, epoch: int) -> None:
+        self._steps, self._epoch = steps, epoch
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from mmalign.errors import ConfigError, TrainingError
+from mmalign.errors import ConfigError, DataError, TrainingError
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.objectives.alignment import LearnedTemperature
@@ -117,7 +117,7 @@ class FinetuneModule(LightningModule):
     def _num_steps(self) -> int:
         """Steps of the optimizer in the whole run; the last group of an epoch may be short."""
         trainer = self.trainer
-        if not math.isfinite(trainer.estimated_stepping_batches):  # asking makes the loader as well
+        if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
             raise ConfigError(
                 "the learning rate falls over the whole run, so its length has to be known",
                 got={"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps},
@@ -125,13 +125,20 @@ class FinetuneModule(LightningModule):
             )
         steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
         if trainer.max_epochs not in (None, -1):
-            groups = math.ceil(trainer.num_training_batches / self._config.accumulate)
+            groups = math.ceil(self._epoch_steps() / self._config.accumulate)
             steps = min(steps, trainer.max_epochs * groups)
         return int(steps)
 
+    def _epoch_steps(self) -> int:
+        """Batches of an epoch; asked of Lightning, its loader would be made before a resume."""
+        module: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        limit = self.trainer.limit_train_batches
+        steps: int = module.num_steps
+        return min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+
     def on_train_epoch_start(self) -> None:
         """Start the clock."""
-        self._started, self._items = time.perf_counter(), 0
+        self._started, self._items, self._compared = time.perf_counter(), 0, 0
 
     def training_step(self, batch: Sequence[tuple[str, list[Half]]], batch_idx: int) -> None:
         """Pass each objective backward; step when enough batches have been."""
@@ -157,6 +164,7 @@ class FinetuneModule(LightningModule):
                 batch_size=1,
             )
         if self.trainer.is_last_batch:
+            self._check_read()
             self._report()
 
     def _backward(self, objective: Objective, halves: list[Half]) -> Tensor:
@@ -175,6 +183,7 @@ class FinetuneModule(LightningModule):
             for half in halves
         ]
         self._items += sum(len(half.rows) for half in halves)
+        self._compared += min(len(half.rows) for half in halves)
         for half in halves:
             if half.problems:
                 self.problems.setdefault(half.modality, {}).update(half.problems)
@@ -210,9 +219,12 @@ class FinetuneModule(LightningModule):
 
     def _step(self) -> None:
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        # Half precision multiplies gradients, and divides them again inside the step.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.get_scale()
         self.clip_gradients(
             optimizer,  # type: ignore[arg-type]
-            gradient_clip_val=self._config.max_norm,
+            gradient_clip_val=self._config.max_norm * scale,
             gradient_clip_algorithm="norm",
         )
         optimizer.step()  # type: ignore[union-attr]
@@ -226,12 +238,29 @@ class FinetuneModule(LightningModule):
         is_finite = all(bool(torch.isfinite(value)) for value in losses.values())
         if self.trainer.strategy.reduce_boolean_decision(is_finite, all=True):
             return
-        saved = [c.best_model_path for c in self.trainer.checkpoint_callbacks if c.best_model_path]  # type: ignore[attr-defined]
-        kept = f"the last good weights are in {saved[-1]}" if saved else "nothing was saved yet"
+        every: Any = self.trainer.checkpoint_callbacks
+        saved = [c.best_model_path for c in every if c.monitor is None and c.best_model_path]
+        kept = "nothing was saved yet"
+        if saved:
+            kept = (
+                f"--ckpt_path {saved[-1]} --trainer.max_epochs 1 writes the last good weights as "
+                "they are"
+            )
         raise TrainingError(
             f"the loss is not finite in epoch {self.current_epoch + 1}",
             got={name: float(value) for name, value in losses.items()},
-            fix=f"{kept}; lower the learning_rate of towers or projections",
+            fix=f"{kept}; or start anew with a lower learning_rate of towers or projections",
+        )
+
+    def _check_read(self) -> None:
+        """An epoch in which nothing could be compared taught nothing."""
+        if self.trainer.strategy.reduce_boolean_decision(self._compared > 0, all=False):
+            return
+        unread = {modality: len(items) for modality, items in self.problems.items()}
+        raise DataError(
+            f"nothing could be compared in epoch {self.current_epoch + 1}",
+            got=f"items that cannot be read: {unread}",
+            fix="check data.path, data.image and data.text with mmalign validate",
         )
 
     def _report(self) -> None:

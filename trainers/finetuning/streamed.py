@@ -44,12 +44,23 @@ class StreamedDataModule(LightningDataModule):
         self._stream, self._config, self._seed = stream, config, seed
         self._objectives, self._towers = objectives, towers
 
+    @property
+    def _processes(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
+    def _size(self) -> int:
+        return min(self._config.batch_size, max(1, self._stream.num_train // self._processes))
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of an epoch in each process."""
+        return self._stream.num_train // self._processes // self._size
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of one process."""
-        processes = 1 if self.trainer is None else self.trainer.world_size
         process = 0 if self.trainer is None else self.trainer.global_rank
-        size = min(self._config.batch_size, max(1, self._stream.num_train // processes))
-        steps = self._stream.num_train // processes // size
+        processes, size, steps = self._processes, self._size, self.num_steps
 
         def read(epoch: int) -> Iterator[Batch]:
             number = 0

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
 
+from mmalign.data.held_out import split_items
 from mmalign.errors import ConfigError, DataError, TrainingError
 from mmalign.finetuning import TowerConfig
 from mmalign.trainers.finetune import _stamp, finetune
-from mmalign.trainers.finetuning.contents import split_items
 from mmalign.trainers.finetuning.data import _key
+from mmalign.trainers.finetuning.module import FinetuneModule
 from mmalign.trainers.finetuning.validation import encode_rows
 from mmalign.trainers.finetuning.views import Views
 from mmalign.trainers.resume import read_checkpoint
@@ -226,11 +229,17 @@ def test_a_loss_that_is_not_finite_stops_at_the_last_good_checkpoint(
         return plain(*args, **named) * (float("nan") if len(calls) > 10 else 1)
 
     monkeypatch.setattr(objectives, "clip_loss", broken)
-    with pytest.raises(TrainingError, match=r"not finite in epoch 3.*last good weights.*\.ckpt"):
-        finetune(told(4), shop, towers, folder=tmp_path, progress=False)
+    with pytest.raises(TrainingError, match=r"not finite in epoch 3.*last\.ckpt.*last good"):
+        finetune(told(4), shop, copy.deepcopy(towers), folder=tmp_path, progress=False)
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+    # As the error says: the best weights so far are left in the towers, and nothing is trained.
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    finetune(told(1), shop, towers, folder=tmp_path, resume=last, progress=False)
+    best = read_checkpoint(str(tmp_path / "checkpoints" / "best.ckpt"))["state_dict"]
+    for name, value in weights(towers).items():
+        assert torch.equal(value, best[f"towers.{name}"])
 
 
 def test_half_of_the_pictures_missing_costs_their_pairs_alone(shop, towers, told, tmp_path):
@@ -275,8 +284,87 @@ def test_one_pair_cannot_be_contrasted(shop, towers, told, tmp_path):
 
 
 def test_batches_of_one_pair_have_nothing_to_say(told):
-    with pytest.raises(ConfigError, match="a batch of one has nothing to contrast"):
-        told(1, batch_size=1)
+    for objective in ALL:
+        with pytest.raises(ConfigError, match="a batch of one has nothing to contrast"):
+            told(1, batch_size=1, objectives={objective: 1.0}, text_pairs=("title", "notes"))
+
+
+def test_a_best_checkpoint_that_was_left_behind_is_named(shop, towers, told, tmp_path):
+    finetune(told(2), shop, copy.deepcopy(towers), folder=tmp_path / "a", progress=False)
+    (tmp_path / "moved").mkdir()
+    last = shutil.copy(tmp_path / "a" / "checkpoints" / "last.ckpt", tmp_path / "moved")
+    with pytest.raises(TrainingError, match=r"not beside.*moved/best\.ckpt.*copy both"):
+        finetune(told(3), shop, towers, folder=tmp_path / "b", resume=str(last), progress=False)
+
+
+def test_training_does_not_go_on_from_inside_an_epoch(shop, towers, told, tmp_path):
+    finetune(told(2), shop, copy.deepcopy(towers), folder=tmp_path, progress=False)
+    best = str(tmp_path / "checkpoints" / "best.ckpt")
+    with pytest.raises(TrainingError, match=r"inside an epoch.*give last\.ckpt"):
+        finetune(told(3), shop, towers, folder=tmp_path, resume=best, progress=False)
+
+
+def test_a_resumed_run_may_be_served_and_written_differently(shop, towers, told, tmp_path):
+    finetune(told(1), shop, copy.deepcopy(towers), folder=tmp_path, progress=False)
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    other = told(2, test=True, merge=False, workers=1)
+    result = finetune(other, shop, towers, folder=tmp_path, resume=last, progress=False)
+    assert set(curve(result, "train/loss")) == {0, 1}
+
+
+def test_workers_serve_a_resumed_run_what_an_unbroken_one_sees(shop, towers, told, tmp_path):
+    config = told(4, workers=1)
+    broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
+    whole = finetune(config, shop, towers, folder=tmp_path / "whole", progress=False)
+    stopped = {"folder": tmp_path / "part", "progress": False, "callbacks": [Killed(2)]}
+    with pytest.raises(TrainingError, match="interrupted"):
+        finetune(config, shop, broken, **stopped)
+    last = str(tmp_path / "part" / "checkpoints" / "last.ckpt")
+    resumed = finetune(config, shop, again, folder=tmp_path / "part", resume=last, progress=False)
+    assert curve(resumed, "train/loss") == pytest.approx(curve(whole, "train/loss"), abs=1e-6)
+
+
+def test_an_epoch_that_compared_nothing_is_no_training(shop, towers, told, tmp_path):
+    items = shop.items.copy()
+    items["image"] = [b"broken" if shop.warm[n] else v for n, v in enumerate(items["image"])]
+    catalog = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    with pytest.raises(DataError, match=r"nothing could be compared in epoch 1.*'image': \d+"):
+        finetune(told(2), catalog, towers, folder=tmp_path, progress=False)
+
+
+def test_a_catalogue_with_nothing_kept_out_is_told(shop, towers, told, tmp_path, capsys):
+    log = shop.interactions.assign(split="train")
+    catalog = type(shop).from_pandas(shop.items, log, config=shop.config)
+    result = finetune(told(1), catalog, towers, folder=tmp_path)
+    assert curve(result, "valid/retrieval") == {}
+    assert "note: no item of valid is kept out of training" in capsys.readouterr().err
+
+
+def test_no_batches_are_no_steps(shop, towers, told, tmp_path):
+    config = replace(told(1), trainer={"max_epochs": 1, "limit_train_batches": 0})
+    before = weights(towers)
+    finetune(config, shop, towers, folder=tmp_path, progress=False)
+    for name, value in weights(towers).items():
+        assert torch.equal(value, before[name])
+
+
+def test_gradients_are_clipped_as_they_are_when_half_precision_scales_them(
+    shop, towers, told, tmp_path, monkeypatch
+):
+    bounds = []
+
+    class Scaled(Callback):
+        def on_fit_start(self, trainer, module):
+            trainer.precision_plugin.scaler = SimpleNamespace(get_scale=lambda: 1024.0)
+
+    def record(self, optimizer, gradient_clip_val, gradient_clip_algorithm):
+        bounds.append(gradient_clip_val)
+
+    monkeypatch.setattr(FinetuneModule, "clip_gradients", record)
+    given = {"folder": tmp_path, "progress": False}
+    finetune(told(1, max_norm=0.5), shop, copy.deepcopy(towers), **given)
+    finetune(told(1, max_norm=0.5), shop, towers, callbacks=[Scaled()], **given)
+    assert bounds == [0.5, 0.5, 512.0, 512.0]
 
 
 def test_l2_sp_holds_weights_where_they_were(shop, towers, told, tmp_path):
@@ -347,7 +435,8 @@ class Forced(Callback):
             raise KeyboardInterrupt
 
 
-def test_a_resumed_run_still_knows_its_best_epoch(shop, towers, told, tmp_path):
+@pytest.mark.parametrize("folder", ["b", "elsewhere"])
+def test_a_resumed_run_still_knows_its_best_epoch(shop, towers, told, tmp_path, folder):
     values, killed = [0.5, 0.8, 0.6, 0.55], copy.deepcopy(towers)
     finetune(
         told(4), shop, towers, folder=tmp_path / "a", progress=False, callbacks=[Forced(values)]
@@ -356,6 +445,7 @@ def test_a_resumed_run_still_knows_its_best_epoch(shop, towers, told, tmp_path):
     with pytest.raises(TrainingError, match="interrupted"):
         finetune(told(4), shop, killed, callbacks=[Forced(values, killed_after=1)], **given)
     last = str(tmp_path / "b" / "checkpoints" / "last.ckpt")
+    given["folder"] = tmp_path / folder
     finetune(told(4), shop, killed, resume=last, callbacks=[Forced(values)], **given)
     for name, value in weights(towers).items():
         assert torch.equal(value, weights(killed)[name])
