@@ -106,7 +106,8 @@ class FinetuneConfig:
         weight_decay: Of matrices.
         warmup: Share of all steps in which the learning rate rises; then it falls as a cosine.
         max_norm: Of the gradient; it is scaled down to it.
-        temperature: At the start; it is learned.
+        temperature: At the start; it is learned. None takes that of the open_clip model that both
+            towers are of, and .07 where there is none.
         average: Decay per step of the running mean of weights that is validated and written, as
             0.98; 0 takes the weights themselves (Polyak & Juditsky 1992).
         popularity: What an item's popularity takes off its co-interactions, as a power in [0, 1].
@@ -141,7 +142,7 @@ class FinetuneConfig:
     weight_decay: float = 0.05
     warmup: float = 0.1
     max_norm: float = 1.0
-    temperature: float = 0.07
+    temperature: float | None = None
     average: float = 0.0
     popularity: float = 0.5
     neighbours: int = 20
@@ -160,7 +161,7 @@ class FinetuneConfig:
         self._check_names()
         positive = ("batch_size", "accumulate", "learning_rate", "max_norm", "temperature")
         for name in (*positive, "neighbours"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(
                     f"finetune.{name} must be positive",
                     got=getattr(self, name),

@@ -51,6 +51,7 @@ class FinetuneResult:
         peak_memory_gb: Most memory that was held, of the device or else of the process.
         problems: Modality to item id to the reason why training could not read it.
         temperature: Of the contrast, as it was learned.
+        bias: Of its logits, as it was learned; None where the loss has none.
         measure: Measures the tuned towers on ``valid`` or ``test``, see :class:`Retrieval`.
     """
 
@@ -60,6 +61,7 @@ class FinetuneResult:
     peak_memory_gb: float
     problems: dict[str, dict[str, str]]
     temperature: float
+    bias: float | None
     measure: Callable[[str], dict[str, float]]
 
 
@@ -172,6 +174,7 @@ def finetune(
         max(peak, default=0.0),
         module.problems,
         float(module.temperature().detach()),
+        float(module.bias.detach()) if config.finetune.loss == "siglip" else None,
         measured,
     )
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from mmalign.encoders.tuning.assemble import fits_open_clip
-from mmalign.encoders.tuning.export import is_pair, save_pair
+from mmalign.encoders.tuning.export import is_pair, own_temperature, save_pair
 from mmalign.encoders.tuning.modes import Tuning
 from mmalign.encoders.tuning.towers import Tower, load_tower
 
-__all__ = ["Tower", "Tuning", "fits_open_clip", "is_pair", "load_tower", "save_pair"]
+__all__ = [
+    "Tower",
+    "Tuning",
+    "fits_open_clip",
+    "is_pair",
+    "load_tower",
+    "own_temperature",
+    "save_pair",
+]

@@ -47,7 +47,9 @@ def fits_open_clip(text: Tower, image: Tower) -> bool:
     )
 
 
-def write_open_clip(folder: Path, text: Tower, image: Tower, *, temperature: float) -> None:
+def write_open_clip(
+    folder: Path, text: Tower, image: Tower, *, temperature: float, bias: float | None = None
+) -> None:
     """Write one model that ``open_clip.create_model("local-dir:...")`` loads.
 
     open_clip has transformers look up the shape of the text model by the name of a repository; for
@@ -59,6 +61,7 @@ def write_open_clip(folder: Path, text: Tower, image: Tower, *, temperature: flo
         text: A tower of transformers.
         image: A tower of timm, see :func:`fits_open_clip`.
         temperature: Of the contrast they were trained by.
+        bias: Of its logits; None for none.
     """
     from safetensors.torch import save_file
 
@@ -93,6 +96,8 @@ def write_open_clip(folder: Path, text: Tower, image: Tower, *, temperature: flo
             "vocab_size": text_core.config.vocab_size,
         },
     }
+    if bias is not None:
+        model_cfg["init_logit_bias"] = bias
     write_json(
         folder / "open_clip_config.json", {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
     )
@@ -102,6 +107,7 @@ def write_open_clip(folder: Path, text: Tower, image: Tower, *, temperature: flo
         **_named("text.transformer", text_core),
         **_named("text.proj", text.projection),
         "logit_scale": torch.tensor(math.log(1 / temperature)),
+        **({} if bias is None else {"logit_bias": torch.tensor(bias)}),
     }
     kept = {
         name: value.contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,7 +61,20 @@ def is_pair(text: Tower, image: Tower) -> bool:
     return kinds == [("open_clip", "text"), ("open_clip", "image")] and same
 
 
-def save_pair(folder: Path, text: Tower, image: Tower, *, temperature: float = 0.07) -> None:
+def own_temperature(tower: Tower) -> float:
+    """Temperature of the open_clip model that a tower is of, from .01, CLIP's bound, to 1."""
+    _, model = load_clip(tower.origin.source.folder, torch.device("cpu"))
+    return min(max(math.exp(-float(model.logit_scale)), 0.01), 1.0)
+
+
+def save_pair(
+    folder: Path,
+    text: Tower,
+    image: Tower,
+    *,
+    temperature: float | None = None,
+    bias: float | None = None,
+) -> None:
     """Write two towers as one open_clip model, adapters merged.
 
     ``text.yaml`` and ``image.yaml`` in the folder are the presets of its towers.
@@ -69,7 +83,9 @@ def save_pair(folder: Path, text: Tower, image: Tower, *, temperature: float = 0
         folder: Replaced as a whole if it holds such a model.
         text: A tower of an open_clip model, or one that :func:`fits_open_clip`.
         image: The other tower of that model, or one that fits.
-        temperature: Of the contrast that brought together two towers of different libraries.
+        temperature: Of the contrast they were trained by; None leaves the model's own, and is .07
+            for towers of different libraries.
+        bias: Of its logits; None leaves the model's own, if it has one.
 
     Raises:
         ConfigError: open_clip could not compute what these towers do.
@@ -84,9 +100,9 @@ def save_pair(folder: Path, text: Tower, image: Tower, *, temperature: float = 0
         )
     with _whole(folder) as part:
         if is_pair(text, image):
-            _write_clip(part, [text, image])
+            _write_clip(part, [text, image], temperature, bias)
         else:
-            write_open_clip(part, text, image, temperature=temperature)
+            write_open_clip(part, text, image, temperature=temperature or 0.07, bias=bias)
             presets = [
                 PresetConfig(
                     "open_clip", preset.modality, normalize=True, test_views=preset.test_views
@@ -169,7 +185,12 @@ def _write_timm(part: Path, tower: Tower) -> None:
     write_json(part / "config.json", config)
 
 
-def _write_clip(part: Path, towers: Sequence[Tower]) -> None:
+def _write_clip(
+    part: Path,
+    towers: Sequence[Tower],
+    temperature: float | None = None,
+    bias: float | None = None,
+) -> None:
     """The model the towers are of, with their weights in place of those it had."""
     from safetensors.torch import save_file
 
@@ -186,8 +207,14 @@ def _write_clip(part: Path, towers: Sequence[Tower]) -> None:
         if "size" in preprocess:  # open_clip takes it from here
             config["model_cfg"]["vision_cfg"]["image_size"] = preprocess["size"]
     model.load_state_dict(weights)  # fails where they do not fit
+    weights = model.state_dict()
+    if temperature is not None:
+        weights["logit_scale"].fill_(-math.log(temperature))
+    if bias is not None:
+        weights["logit_bias"] = torch.full_like(weights["logit_scale"], bias)
+        config["model_cfg"]["init_logit_bias"] = bias
     save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()},
+        {name: value.contiguous() for name, value in weights.items()},
         part / "open_clip_model.safetensors",
     )
     for pattern in ("*.json", "*.txt", "*.model"):  # the tokenizer's

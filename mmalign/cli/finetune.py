@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from mmalign.cli.process import process_number
 from mmalign.cli.setup import resolve_paths, run_folder
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
-from mmalign.encoders.tuning import Tower, fits_open_clip, is_pair, load_tower, save_pair
+from mmalign.encoders.tuning import (
+    Tower,
+    fits_open_clip,
+    is_pair,
+    load_tower,
+    own_temperature,
+    save_pair,
+)
 from mmalign.errors import ConfigError, DataError
 from mmalign.experiment import ExperimentConfig
 from mmalign.finetuning import FinetuneConfig
@@ -48,7 +56,7 @@ def run(arguments: list[str]) -> int:
     splits = ("valid", "test") if config.finetune.test else ("valid",)
     measured = _measure(result, splits)
     with whole_folder(output, FILES) as folder:
-        _save(folder, towers, config.finetune, result.temperature)
+        _save(folder, towers, config.finetune, result)
         numbers = {
             "parameters": result.parameters,
             "seconds": result.seconds,
@@ -104,6 +112,9 @@ def finetune_encoders(
         print(f"logs and checkpoints: {folder}", file=sys.stderr)
     torch.manual_seed(config.seed)  # of new projections and adapters
     towers = load_towers(config)
+    if config.finetune.temperature is None and _is_pair(towers):
+        own = replace(config.finetune, temperature=own_temperature(towers["text"]))
+        config = replace(config, finetune=own)
     result = finetune(config, catalog, towers, folder=folder, resume=resume, progress=progress)
     return towers, result
 
@@ -135,17 +146,20 @@ def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
 
 
 def _save(
-    folder: Path, towers: Mapping[str, Tower], config: FinetuneConfig, temperature: float
+    folder: Path, towers: Mapping[str, Tower], config: FinetuneConfig, result: FinetuneResult
 ) -> None:
     """Write each tower; two that belong together as one open_clip model, or so as well."""
+    temperature, bias = None, None
+    if "image_text" in config.active():
+        temperature, bias = result.temperature, result.bias
     if config.merge and _is_pair(towers):
-        save_pair(folder / OPEN_CLIP, towers["text"], towers["image"])
+        save_pair(folder / OPEN_CLIP, **towers, temperature=temperature, bias=bias)
         return
     for modality, tower in towers.items():
         tower.save_pretrained(folder / modality, merge=config.merge)
     if config.merge and "image_text" in config.active() and fits_open_clip(**towers):
         try:
-            save_pair(folder / OPEN_CLIP, **towers, temperature=temperature)
+            save_pair(folder / OPEN_CLIP, **towers, temperature=temperature, bias=bias)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             print(f"note: not written as one open_clip model as well: {reason}", file=sys.stderr)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from mmalign.encoders import load_encoder
 from mmalign.errors import DataError
@@ -59,7 +61,8 @@ def clip_presets(tmp_path):
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3}
     config = {"model_cfg": model, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file(open_clip.CLIP(**model).state_dict(), folder / "open_clip_model.safetensors")
+    clip = open_clip.CLIP(**model, init_logit_scale=math.log(1 / 0.02))
+    save_file(clip.state_dict(), folder / "open_clip_model.safetensors")
     presets = {}
     for modality in ("text", "image"):
         presets[modality] = tmp_path / f"clip-{modality}.yaml"
@@ -181,14 +184,24 @@ def test_the_towers_of_an_open_clip_model_are_written_as_one(mmalign, tuning, cl
     values = yaml.safe_load(tuning.config.read_text())
     del values["finetune"]["image"]["preprocess"]
     tuning.config.write_text(yaml.safe_dump(values))
-    shown = mmalign(*tuning(*more, *plain, *crop))
+    shown = mmalign(*tuning(*more, *plain, *crop, "--finetune.loss", "siglip"))
     assert shown.code == 0, shown.err
     folder = tuning.folder / "tuned" / "clip"
+    kept = load_file(folder / "open_clip_model.safetensors")
+    logged = pd.concat(pd.read_csv(f) for f in (tuning.folder / "run").rglob("metrics.csv"))
+    temperature = logged["train/temperature"].dropna().tolist()
+    assert temperature[0] == pytest.approx(0.02, rel=0.05)  # where the model itself stood
+    written = math.exp(-kept["logit_scale"])
+    assert min(abs(written / each - 1) for each in temperature) < 1e-5  # of the best epoch
+    assert written != pytest.approx(0.02, rel=1e-5)
+    assert -10.1 < kept["logit_bias"] < -9.9
+    assert kept["logit_bias"] != -10
     assert (folder / "open_clip_config.json").is_file()
     assert "text: tuned/clip/text.yaml" in (folder.parent / "README.md").read_text()
     import open_clip
 
     model = open_clip.create_model(f"local-dir:{folder}").eval()
+    assert model.logit_bias.item() == kept["logit_bias"]
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a red cup"])
     np.testing.assert_allclose(
         load_encoder(folder / "text.yaml").encode(["a red cup"]).values,

@@ -33,6 +33,7 @@ from mmalign.trainers.finetuning.validation import encode_rows, to_device
 __all__ = ["FinetuneModule"]
 
 SIGLIP_BIAS = -10.0
+TEMPERATURE = 0.07
 
 
 class FinetuneModule(LightningModule):
@@ -67,7 +68,7 @@ class FinetuneModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.towers = nn.ModuleDict(towers)  # type: ignore[arg-type]
-        self.temperature = LearnedTemperature(config.temperature)
+        self.temperature = LearnedTemperature(config.temperature or TEMPERATURE)
         self.bias = nn.Parameter(torch.tensor(SIGLIP_BIAS), requires_grad=config.loss == "siglip")
         self._towers, self._config, self._validate = towers, config, validate
         self._objectives = {objective.name: objective for objective in objectives}
