@@ -85,9 +85,11 @@ def main() -> None:
     rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for mode in options.modes:
         for seed in [0] if mode == "ridge" else options.seeds:
-            measured = provenance()  # before anything is written
-            ridge = mode == "ridge"
-            cells = _ridge(options.data) if ridge else _cells(_run(mode, seed, options.data))
+            if mode == "ridge":
+                measured, cells = provenance(), _ridge(options.data)
+            else:
+                run = _run(mode, seed, options.data)
+                measured, cells = run["measured"], _cells(run)
             row = rows.setdefault(mode, {"seeds": {}})
             if not isinstance(row["seeds"], dict):  # taken over from an earlier table, as means
                 row = rows[mode] = {"seeds": {}}
@@ -127,9 +129,12 @@ def _cells(run: dict) -> list[float]:
 
 
 def _run(mode: str, seed: int, data: str) -> dict:
-    settings = json.dumps([load_yaml(CONFIG), MODES[mode], EPOCHS.get(mode)])
+    data = str(Path(data).resolve())
+    settings = json.dumps([load_yaml(CONFIG), MODES[mode], EPOCHS.get(mode), data])
     output = RUNS / f"{mode}-{seed}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-    if not (output / "metrics.json").is_file():
+    kept = output.with_suffix(".measured.json")
+    if not (kept.is_file() and (output / "metrics.json").is_file()):
+        measured = provenance()  # of the code that is about to run
         given = {f"finetune.{key}": value for key, value in MODES[mode].items()}
         given |= {"seed": seed, "finetune.test": "true", "data.path": data}
         given |= {"trainer.default_root_dir": RUNS / f"run-{output.name}"}
@@ -138,7 +143,9 @@ def _run(mode: str, seed: int, data: str) -> dict:
         arguments = [f"--{key}={value}" for key, value in given.items()]
         command = [sys.executable, "-m", "mmalign", "finetune", "--config", CONFIG, *arguments]
         subprocess.run([*command, f"--output={output}"], check=True)
-    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+        kept.write_text(json.dumps(measured), encoding="utf-8")
+    run = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    return {**run, "measured": json.loads(kept.read_text(encoding="utf-8"))}
 
 
 def _ridge(data: str) -> list[float | None]:
