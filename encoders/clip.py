@@ -7,13 +7,14 @@ tokenizer, the tokenizer's files. Both towers of a model put their rows into one
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmalign.encoders.folders import read_json
-from mmalign.encoders.runtime import quiet_transformers, require, run
+from mmalign.encoders.runtime import check_known, quiet_transformers, require, run
 
 __all__ = ["ClipText", "clip_image", "load_clip", "text_model_types"]
 
@@ -78,9 +79,13 @@ def clip_image(
         folder: An open_clip model folder.
         device: Where to run.
         preprocess: Overrides of open_clip's ``PreprocessCfg``.
+
+    Raises:
+        EncoderError: It has no such setting.
     """
     _, model = load_clip(folder, device)
     transform = require("open_clip.transform", "open_clip_torch")
+    check_known(preprocess, (f.name for f in fields(transform.PreprocessCfg)))
     config = transform.PreprocessCfg(**{**model.visual.preprocess_cfg, **preprocess})
     return model.visual, transform.image_transform_v2(config, is_train=False)
 

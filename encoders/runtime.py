@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmalign.errors import EncoderError, MissingDependencyError
+from mmalign.errors import EncoderError, MissingDependencyError, nearest
 from mmalign.interfaces import Encoded, FloatArray
 
 if TYPE_CHECKING:
@@ -158,6 +158,22 @@ def require(module: str, requirement: str) -> Any:
         raise MissingDependencyError(
             f"this encoder needs {module}", got=str(error), fix=f"pip install {requirement}"
         ) from error
+
+
+def check_known(overrides: Iterable[str], known: Iterable[str]) -> None:
+    """Check names of preprocessing settings against those a library has.
+
+    Raises:
+        EncoderError: It has none of that name; the nearest is given.
+    """
+    known = list(known)
+    for name in overrides:
+        if name not in known:
+            raise EncoderError(
+                "preprocess has a setting that the encoder's library does not know",
+                got=name,
+                fix=nearest(name, known),
+            )
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmalign.encoders.runtime import quiet_transformers, read_weights, require
+from mmalign.encoders.runtime import check_known, quiet_transformers, read_weights, require
 from mmalign.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def timm_image(
         preprocess: Overrides of ``timm.data.create_transform``.
 
     Raises:
-        EncoderError: A bare weights file does not fit the architecture.
+        EncoderError: A bare weights file does not fit the architecture, or timm has no such
+            setting.
     """
     timm = require("timm", "timm")
     data = require("timm.data", "timm")
@@ -67,6 +69,7 @@ def timm_image(
         weights = read_weights(source.weights[0])
         model.load_state_dict(_in_order(weights, model) if source.package.by_order else weights)
         model.reset_classifier(0)
+    check_known(preprocess, inspect.signature(data.create_transform).parameters)
     transform = data.create_transform(**timm_settings(model, preprocess), is_training=False)
     return model.to(device).eval().requires_grad_(False), transform
 

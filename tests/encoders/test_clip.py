@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mmalign.encoders import load_encoder
+from mmalign.errors import EncoderError
 
 CPU = torch.device("cpu")
 TEXTS = ["a red cup", "tea", "one two three four five six seven eight nine ten eleven"]
@@ -144,3 +145,8 @@ def test_towers_of_pretrained_weights_encode_as_they_do_alone(two_towers, pictur
     alone = load_encoder("efficientnet-lite0", device="cpu").encode(pictures).values
     cosine = (image * alone).sum(axis=1) / np.linalg.norm(alone, axis=1)
     assert cosine.min() > 0.99
+
+
+def test_an_unknown_setting_of_preprocessing_names_the_nearest(clip_folder):
+    with pytest.raises(EncoderError, match=r"does not know \(got 'resizemode'\).*'resize_mode'"):
+        load_encoder(preset(clip_folder, "image", "preprocess: {resizemode: squash}\n"))

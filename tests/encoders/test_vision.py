@@ -159,3 +159,13 @@ def test_a_size_that_is_not_three_numbers_is_refused(timm_folder, tmp_path, size
     )
     with pytest.raises(EncoderError, match="input_size of a timm model has three numbers"):
         load_encoder(path, device="cpu")
+
+
+def test_an_unknown_setting_of_preprocessing_names_the_nearest(timm_folder):
+    with pytest.raises(EncoderError, match=r"does not know \(got 'inputsize'\).*'input_size'"):
+        timm_image(
+            Source(timm_folder, (), "folder"),
+            CPU,
+            architecture=None,
+            preprocess={"inputsize": [3, 8, 8]},
+        )
