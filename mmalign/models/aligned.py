@@ -16,7 +16,7 @@ from mmalign.graph.knn import content_knn
 from mmalign.graph.operators import fold_in_degree
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import BoolArray, Feature, Features, FloatArray, IntArray
-from mmalign.models.base import Arrays, Model, TrainData
+from mmalign.models.base import Arrays, Model, TrainData, part
 from mmalign.models.calibration import Calibration
 from mmalign.models.checks import check_within
 from mmalign.models.closed_form import CollectiveConfig, KernelRidge
@@ -244,8 +244,8 @@ class Aligned(Model[AlignedConfig]):
     def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Become what :meth:`arrays` described."""
         super().load_arrays(arrays)
-        self.teacher = KernelRidge(self.config.teacher).load_arrays(_part(arrays, "teacher."))
-        weights = {k: torch.tensor(v) for k, v in _part(arrays, "network.").items()}
+        self.teacher = KernelRidge(self.config.teacher).load_arrays(part(arrays, "teacher."))
+        weights = {k: torch.tensor(v) for k, v in part(arrays, "network.").items()}
         self.network = self._new_network(len(weights["ids"]))
         self.network.load_state_dict(weights)
         self.network.eval()
@@ -274,7 +274,3 @@ class Aligned(Model[AlignedConfig]):
 def _sums(matrix: sp.csr_matrix) -> FloatArray:
     """``[N]`` sums of the rows."""
     return np.asarray(matrix.sum(axis=1), np.float32).ravel()
-
-
-def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmalign.errors import ConfigError, DataError
 from mmalign.interfaces import BoolArray, Features, FloatArray, IntArray
 
-__all__ = ["Arrays", "C", "Model", "TrainData", "check_features", "check_revealed"]
+__all__ = ["Arrays", "C", "Model", "TrainData", "check_features", "check_revealed", "part"]
 
 Arrays = dict[str, NDArray[Any]]
 C = TypeVar("C")
@@ -230,3 +230,8 @@ def check_features(features: Features, count: int) -> None:
                 got=f"item row {np.flatnonzero(broken)[0]}",
                 fix="mark the item as absent or encode it again",
             )
+
+
+def part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:
+    """Select the arrays under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -17,12 +17,12 @@ from mmalign.errors import ConfigError
 from mmalign.graph.knn import combine_knn
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Features, FloatArray, IntArray
-from mmalign.models.base import Arrays, TrainData
+from mmalign.models.base import Arrays, TrainData, part
 from mmalign.models.calibration import Calibration
 from mmalign.models.checks import check_positive, check_within
 from mmalign.models.closed_form import pick_warm
 from mmalign.models.graph_ease import GraphEase, GraphEaseConfig
-from mmalign.models.neural.base import Triplets, part
+from mmalign.models.neural.base import Triplets
 from mmalign.models.neural.freedom import Freedom, FreedomConfig, FreedomNetwork, bpr
 from mmalign.models.neural.graphs import taken_together
 from mmalign.objectives import ranking

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.interfaces import BoolArray, Feature, Features, FloatArray
-from mmalign.models.base import Arrays, C, Model, TrainData
+from mmalign.models.base import Arrays, C, Model, TrainData, part
 
-__all__ = ["ContentKernel", "ContentModel", "KernelConfig", "check_width"]
+__all__ = ["ContentKernel", "ContentModel", "KernelConfig", "check_width", "unit_rows"]
 
 DEFAULT_WEIGHTS = {"text": 1.0, "image": 0.25}
 OTHER_WEIGHT = 0.5
@@ -147,7 +147,7 @@ class ContentKernel:
         """Centre and scale each modality in use; absent items and modalities get zero rows."""
         count = len(next(iter(features.values())).present)
         return {
-            name: _unit_rows(name, features[name], mean)
+            name: unit_rows(name, features[name], mean)
             if name in features
             else Feature(np.zeros((count, len(mean)), np.float32), np.zeros(count, dtype=bool))
             for name, mean in sorted(self.means.items())
@@ -180,7 +180,7 @@ class ContentKernel:
             ValueError: The arrays do not fit together.
         """
         self.basis, self.offset = arrays["kernel.basis"], arrays["kernel.offset"]
-        self.means = _by_prefix(arrays, "kernel.mean.")
+        self.means = part(arrays, "kernel.mean.")
         self.landmarks = {name: arrays[f"kernel.landmarks.{name}"] for name in self.means}
         for name, mean in self.means.items():
             if self.landmarks[name].shape != (len(self.basis), len(mean)):
@@ -258,12 +258,17 @@ def check_width(name: str, feature: Feature, width: int) -> None:
         )
 
 
-def _unit_rows(name: str, feature: Feature, mean: FloatArray) -> Feature:
+def unit_rows(name: str, feature: Feature, mean: FloatArray) -> Feature:
+    """Centre a feature's rows ``[N, D]`` and scale them to length 1; absent ones are zero.
+
+    Raises:
+        DataError: The width is not that of the mean.
+    """
     check_width(name, feature, len(mean))
-    rows = feature.values - mean
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    centred = feature.values - mean
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
     rounding = 1e-6 * np.linalg.norm(feature.values, axis=1, keepdims=True)
-    rows = (rows / np.where(norms > rounding, norms, np.inf)).astype(np.float32)
+    rows: FloatArray = (centred / np.where(norms > rounding, norms, np.inf)).astype(np.float32)
     rows[~feature.present] = 0
     return Feature(rows, feature.present)
 
@@ -278,7 +283,3 @@ def _any_present(features: Iterable[Feature]) -> BoolArray:
     """``[I]``: items that have at least one of the modalities."""
     marks: BoolArray = np.logical_or.reduce([x.present for x in features])
     return marks
-
-
-def _by_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, FloatArray]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmalign.errors import ConfigError
 from mmalign.graph.propagation import SparseOperator
 from mmalign.interfaces import Features, FloatArray, IntArray
-from mmalign.models.base import Arrays, Model, TrainData
+from mmalign.models.base import Arrays, Model, TrainData, part
 from mmalign.models.neural.content import ContentInput
 from mmalign.models.neural.users import KnownUsers
 
@@ -311,8 +311,3 @@ def squared_norm(*embeddings: Tensor) -> Tensor:
     """
     total = torch.stack([x.square().sum() for x in embeddings]).sum()
     return total / 2 / max(len(embeddings[0]), 1)
-
-
-def part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """Select the arrays under a prefix, without it."""
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.errors import ConfigError, DataError, nearest
-from mmalign.interfaces import BoolArray, Feature, Features, FloatArray
-from mmalign.models.kernel import check_width
+from mmalign.interfaces import BoolArray, Features, FloatArray
+from mmalign.models.kernel import check_width, unit_rows
 
 __all__ = ["ContentInput", "Projections"]
 
@@ -84,10 +84,9 @@ class ContentInput:
         Raises:
             DataError: A modality is not as wide as in :meth:`fit`.
         """
-        self.check(features)
         count = len(next(iter(features.values())).present) if features else 0
         return {
-            name: torch.from_numpy(_unit_rows(features[name], mean))
+            name: torch.from_numpy(unit_rows(name, features[name], mean).values)
             if name in features
             else torch.zeros(count, len(mean))
             for name, mean in self.means.items()
@@ -119,12 +118,3 @@ class Projections(nn.Module):
     def forward(self) -> list[Tensor]:
         """``[W, dim]`` per modality, in the order of the inputs."""
         return [project(x) for project, x in zip(self.maps, self.content(), strict=True)]
-
-
-def _unit_rows(feature: Feature, mean: FloatArray) -> FloatArray:
-    centred = feature.values - mean
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    rounding = 1e-6 * np.linalg.norm(feature.values, axis=1, keepdims=True)
-    rows: FloatArray = (centred / np.where(norms > rounding, norms, np.inf)).astype(np.float32)
-    rows[~feature.present] = 0
-    return rows
