@@ -19,13 +19,27 @@ from mmalign.trainers.finetuning.halves import Half, Objective
 from mmalign.trainers.finetuning.seeding import seeded
 from mmalign.trainers.finetuning.views import Views
 
-__all__ = ["Batch", "FinetuneDataModule", "make_batch"]
+__all__ = ["Batch", "BatchModule", "FinetuneDataModule", "make_batch"]
 
 Step = tuple[int, int]
 Batch = list[tuple[str, list[Half]]]
 
 
-class FinetuneDataModule(LightningDataModule):
+class BatchModule(LightningDataModule):
+    """Batches that are moved in chunks, and a validation that reads no batch."""
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Leave the batch where it is: a chunk is moved when its turn comes."""
+        return batch
+
+    def val_dataloader(self) -> DataLoader[int]:
+        """One empty step: validation reads all valid items at once, in the Lightning module."""
+        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
+
+
+class FinetuneDataModule(BatchModule):
     """Serves, step by step, what every objective contrasts.
 
     All processes take the same number of steps; what they get is a function of the seed, the epoch
@@ -97,16 +111,6 @@ class FinetuneDataModule(LightningDataModule):
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
         )
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """Leave the batch where it is: a chunk is moved when its turn comes."""
-        return batch
-
-    def val_dataloader(self) -> DataLoader[int]:
-        """One empty step: validation reads all valid items at once, in the Lightning module."""
-        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
 
 
 class _StepNumbers(Sampler[Step]):

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmalign.data.stream import ItemStream
 from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.trainers.finetuning.contents import Contents
-from mmalign.trainers.finetuning.data import Batch, make_batch
+from mmalign.trainers.finetuning.data import Batch, BatchModule, make_batch
 from mmalign.trainers.finetuning.halves import Objective
 from mmalign.trainers.finetuning.seeding import seeded
 
 __all__ = ["StreamedDataModule"]
 
 
-class StreamedDataModule(LightningDataModule):
+class StreamedDataModule(BatchModule):
     """Serves the items of a stream batch by batch, in an order told by the seed and the epoch.
 
     Args:
@@ -85,16 +83,6 @@ class StreamedDataModule(LightningDataModule):
 
         epoch = (lambda: 0) if self.trainer is None else (lambda: self.trainer.current_epoch)  # type: ignore[union-attr]
         return DataLoader(_Streamed(read, epoch, steps), batch_size=None)
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """Leave the batch where it is: a chunk is moved when its turn comes."""
-        return batch
-
-    def val_dataloader(self) -> DataLoader[int]:
-        """One empty step: validation reads all valid items at once, in the Lightning module."""
-        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
 
 
 class _Streamed(IterableDataset[Batch]):
