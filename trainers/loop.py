@@ -81,7 +81,7 @@ def run_lightning(
     options = {**TRAINER_DEFAULTS, **given}
     curve = Curve()
     is_validated = is_validated and options.get("limit_val_batches") != 0
-    best = _best(folder, training.monitor, resume) if is_validated else None
+    best = _Best(resume, folder / "checkpoints", training.monitor) if is_validated else None
     last = _last(folder)
     every: list[Callback] = [*callbacks, LastEpoch(), curve, Origin(origin), last]
     if config is not None:
@@ -140,8 +140,16 @@ class _Best(ModelCheckpoint):
         monitor: Metric to watch.
     """
 
-    def __init__(self, resume: str | None, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, resume: str | None, folder: Path, monitor: str) -> None:
+        # Right after validation, before the last checkpoint, which remembers what was best so far.
+        super().__init__(
+            folder,
+            BEST,
+            monitor,
+            mode="max",
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
         self._resume = resume
 
     @property
@@ -153,10 +161,8 @@ class _Best(ModelCheckpoint):
         """Copy the best checkpoint into the folder of this run, and remember it by its score."""
         before, here = str(state_dict["best_model_path"]), str(self.dirpath)
         if before and self._resume is not None and state_dict["dirpath"] != here:
-            beside, own = (
-                Path(self._resume).with_name(Path(before).name),
-                Path(here, f"{BEST}.ckpt"),
-            )
+            beside = Path(self._resume).with_name(Path(before).name)
+            own = Path(here, f"{BEST}.ckpt")
             if not beside.is_file():
                 raise TrainingError(
                     "the best checkpoint of that run is not beside the one to resume from",
@@ -177,19 +183,6 @@ class _Best(ModelCheckpoint):
                 "last_model_path": "",
             }
         super().load_state_dict(state_dict)
-
-
-def _best(folder: Path, monitor: str, resume: str | None) -> ModelCheckpoint:
-    # Right after validation, before the last checkpoint, which remembers what was best so far.
-    return _Best(
-        resume,
-        folder / "checkpoints",
-        BEST,
-        monitor,
-        mode="max",
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
 
 
 def _last(folder: Path) -> ModelCheckpoint:
