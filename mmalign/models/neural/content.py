@@ -28,6 +28,7 @@ class ContentInput:
         means: Modality to ``[D]``, drawn from warm items only.
 
     Example:
+        >>> from mmalign.interfaces import Feature
         >>> x = Feature(np.array([[1, 0], [3, 0], [2, 5]], np.float32), np.ones(3, bool))
         >>> content = ContentInput(()).fit({"text": x}, np.array([True, True, False]))
         >>> content.rows({"text": x})["text"]
