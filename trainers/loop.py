@@ -152,11 +152,6 @@ class _Best(ModelCheckpoint):
         )
         self._resume = resume
 
-    @property
-    def state_key(self) -> str:
-        """As Lightning names its own, whatever this class is called."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Copy the best checkpoint into the folder of this run, and remember it by its score."""
         before, here = str(state_dict["best_model_path"]), str(self.dirpath)

@@ -59,14 +59,15 @@ QUICK = ("lightgcn",)
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NEURAL],
 )
 def test_every_model_finds_the_planted_tastes(shop, name):
-    settings = {"learning_rate": 0.02}
+    # Two that learn against each other take smaller steps: at 0.02 GAR swings from seed to seed.
+    rate, epochs = (0.01, 80) if name == "gar" else (0.02, 40)
+    settings = {"learning_rate": rate}
     if hasattr(getattr(ModelConfig(), name), "factors"):
         settings["factors"] = {"l2": 1.0}  # the default is for hundreds of users, not for fifty
-    result = run(shop, name, epochs=40, every=40, settings=settings)
+    result = run(shop, name, epochs=epochs, every=epochs, settings=settings)
     found = evaluate(result.model, shop.catalog, "test", ks=(10,)).metrics
     chance = evaluate(RandomScorer(0), shop.catalog, "test", ks=(10,)).metrics
-    band = 1.25 if name == "gar" else 1.6  # which has 1.34 to 1.68 times chance over five seeds
-    assert found["warm"]["ndcg@10"] > band * chance["warm"]["ndcg@10"]
+    assert found["warm"]["ndcg@10"] > 1.6 * chance["warm"]["ndcg@10"]
     if result.model.serves_cold:
         assert found["cold"]["ndcg@10"] > 1.15 * chance["cold"]["ndcg@10"]
 

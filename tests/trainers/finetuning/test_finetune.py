@@ -123,6 +123,25 @@ def test_chunks_change_nothing(shop, towers, told, tmp_path):
         torch.testing.assert_close(value, weights(other)[name], rtol=1e-3, atol=1e-4)
 
 
+def unbroken_and_resumed(config, shop, towers, folder):
+    """The same run in ``whole``, and in ``part`` killed before its third epoch and resumed."""
+    broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
+    whole = finetune(config, shop, towers, folder=folder / "whole", progress=False)
+    given = {"folder": folder / "part", "progress": False}
+    with pytest.raises(TrainingError, match="interrupted"):
+        finetune(config, shop, broken, callbacks=[Killed(2)], **given)
+    last = str(folder / "part" / "checkpoints" / "last.ckpt")
+    return whole, finetune(config, shop, again, resume=last, **given)
+
+
+def assert_equal_ends(folder):
+    ends = [
+        read_checkpoint(str(folder / f / "checkpoints" / "last.ckpt")) for f in ("whole", "part")
+    ]
+    for name, value in ends[0]["state_dict"].items():
+        torch.testing.assert_close(value, ends[1]["state_dict"][name], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("objective", ["image_text", "behaviour", "text_pairs", "graph"])
 def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_path, objective):
     config = told(
@@ -132,40 +151,18 @@ def test_a_resumed_run_has_the_curve_of_an_unbroken_one(shop, towers, told, tmp_
         image=TowerConfig(views=2),
         average=0.8,
     )
-    broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
-    whole = finetune(config, shop, towers, folder=tmp_path / "whole", progress=False)
-
-    stopped = {"folder": tmp_path / "part", "progress": False, "callbacks": [Killed(2)]}
-    with pytest.raises(TrainingError, match="interrupted"):
-        finetune(config, shop, broken, **stopped)
-    last = str(tmp_path / "part" / "checkpoints" / "last.ckpt")
-    resumed = finetune(config, shop, again, folder=tmp_path / "part", resume=last, progress=False)
+    whole, resumed = unbroken_and_resumed(config, shop, towers, tmp_path)
     for name in ("train/loss", "valid/retrieval"):
         assert curve(resumed, name) == pytest.approx(curve(whole, name), abs=1e-6)
-    ends = [
-        read_checkpoint(str(tmp_path / f / "checkpoints" / "last.ckpt")) for f in ("whole", "part")
-    ]
-    for name, value in ends[0]["state_dict"].items():
-        torch.testing.assert_close(value, ends[1]["state_dict"][name], rtol=0, atol=1e-6)
+    assert_equal_ends(tmp_path)
 
 
 @pytest.mark.parametrize("drift", ["none", "similarity"])
 def test_a_run_that_started_in_closed_form_is_resumed(shop, towers, told, tmp_path, drift):
     more = {"drift": drift, "drift_weight": 0.5, "image": TowerConfig(views=2)}
     config = told(4, start="ridge", **more)
-    ends = []
-    for stop in (None, 2):
-        mine, folder = copy.deepcopy(towers), tmp_path / str(stop)
-        given = {"folder": folder, "progress": False}
-        if stop is not None:
-            with pytest.raises(TrainingError, match="interrupted"):
-                finetune(config, shop, mine, callbacks=[Killed(stop)], **given)
-            mine = copy.deepcopy(towers)
-            given["resume"] = str(folder / "checkpoints" / "last.ckpt")
-        finetune(config, shop, mine, **given)
-        ends.append(read_checkpoint(str(folder / "checkpoints" / "last.ckpt"))["state_dict"])
-    for name, value in ends[0].items():
-        torch.testing.assert_close(value, ends[1][name], rtol=0, atol=1e-6)
+    unbroken_and_resumed(config, shop, towers, tmp_path)
+    assert_equal_ends(tmp_path)
 
 
 def test_views_train_like_pictures_and_are_removed(shop, towers, told, tmp_path):
@@ -313,14 +310,7 @@ def test_a_resumed_run_may_be_served_and_written_differently(shop, towers, told,
 
 
 def test_workers_serve_a_resumed_run_what_an_unbroken_one_sees(shop, towers, told, tmp_path):
-    config = told(4, workers=1)
-    broken, again = copy.deepcopy(towers), copy.deepcopy(towers)
-    whole = finetune(config, shop, towers, folder=tmp_path / "whole", progress=False)
-    stopped = {"folder": tmp_path / "part", "progress": False, "callbacks": [Killed(2)]}
-    with pytest.raises(TrainingError, match="interrupted"):
-        finetune(config, shop, broken, **stopped)
-    last = str(tmp_path / "part" / "checkpoints" / "last.ckpt")
-    resumed = finetune(config, shop, again, folder=tmp_path / "part", resume=last, progress=False)
+    whole, resumed = unbroken_and_resumed(told(4, workers=1), shop, towers, tmp_path)
     assert curve(resumed, "train/loss") == pytest.approx(curve(whole, "train/loss"), abs=1e-6)
 
 
