@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmalign.interfaces import BoolArray, FloatArray
+from mmalign.interfaces import BoolArray, FloatArray, IntArray
 
 __all__ = ["Calibration", "standardise"]
 
@@ -18,42 +18,57 @@ class Calibration:
 
     Each part is standardised by the user's mean and deviation over warm items, and the parts are
     summed: warm scores by ``weights``, cold ones by ``cold_weights``. What is fused of cold items,
-    whose scores a regression draws towards the mean, is multiplied by a scale and shifted. A
-    calibrated score says how many of the user's own standard deviations an item stands above the
-    average warm one. Scale and shift keep the order of cold items.
+    whose scores a regression draws towards the mean, is multiplied by a scale and shifted, both
+    by how much the user has taken: the more, the less a regression is drawn. A calibrated score
+    says how many of the user's own standard deviations an item stands above the average warm one.
+    Scale and shift keep the order of cold items.
 
     Attributes:
         weights: Part to weight among warm scores; an unnamed part has weight 1.
         cold_weights: Part to weight among cold scores; an unnamed part has weight 1.
-        cold_scale: The factor of fused cold scores.
+        cold_scale: The factor of fused cold scores, for a user of the usual history.
         cold_shift: Added to cold scores then, in deviations.
+        usual_history: Number of items that such a user has taken.
+        scale_power: Of the ratio between another user's history and the usual one, one added to
+            both: the scale's factor.
+        shift_slope: Added to the shift for each unit of that ratio's logarithm.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
     cold_weights: dict[str, float] = field(default_factory=dict)
     cold_scale: float = 1.0
     cold_shift: float = 0.0
+    usual_history: float = 0.0
+    scale_power: float = 0.0
+    shift_slope: float = 0.0
 
-    def apply(self, parts: Mapping[str, FloatArray], warm: BoolArray) -> FloatArray:
-        """Fuse raw scores ``[B, I]`` of each part into calibrated ones ``[B, I]``."""
-        standard = {name: standardise(scores, warm) for name, scores in parts.items()}
-        return self.fuse(standard, warm)
+    def apply(
+        self, parts: Mapping[str, FloatArray], warm: BoolArray, taken: IntArray | None = None
+    ) -> FloatArray:
+        """Fuse raw scores of each part into calibrated ones.
 
-    def fuse(self, standard: Mapping[str, FloatArray], warm: BoolArray) -> FloatArray:
-        """Fuse scores that are standardised already; see :meth:`apply`."""
+        Shapes:
+            parts: ``[B, I]`` each; warm: ``[I]``; taken: ``[B]``, numbers of items in the users'
+            histories, the usual one where it is left out; returns ``[B, I]``.
+        """
         fused: FloatArray | None = None
-        for name, scores in standard.items():
-            cold = self.cold_scale * self.cold_weights.get(name, 1.0)
-            factor = np.where(warm, self.weights.get(name, 1.0), cold).astype(np.float32)
-            weighted = scores * factor
-            if fused is None:
-                fused = weighted
-            else:
-                fused += weighted
+        for name, raw in parts.items():
+            shares = self.weights.get(name, 1.0), self.cold_weights.get(name, 1.0)
+            weighted = standardise(raw, warm) * np.where(warm, *shares).astype(np.float32)
+            fused = weighted if fused is None else fused + weighted
         assert fused is not None
-        if self.cold_shift:
-            fused[:, ~warm] += np.float32(self.cold_shift)
+        if not warm.all():
+            fused[:, ~warm] = self.move_cold(fused[:, ~warm], taken)
         return fused
+
+    def move_cold(self, scores: FloatArray, taken: IntArray | None = None) -> FloatArray:
+        """Scale and shift fused cold scores ``[B, C]`` by the users' ``[B]`` histories."""
+        if taken is None:
+            return np.float32(self.cold_scale) * scores + np.float32(self.cold_shift)
+        ratio = np.log((1 + taken[:, None]) / (1 + self.usual_history))
+        scale = self.cold_scale * np.exp(self.scale_power * ratio)
+        shift = self.cold_shift + self.shift_slope * ratio
+        return scale.astype(np.float32) * scores + shift.astype(np.float32)
 
 
 def standardise(scores: FloatArray, warm: BoolArray) -> FloatArray:

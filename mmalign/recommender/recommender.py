@@ -355,14 +355,14 @@ class Recommender:
 
     def _scores(self, history: sp.csr_matrix) -> tuple[FloatArray, BoolArray]:
         """Calibrated scores of all items, ``[B, I]``, and who got popularity instead, ``[B]``."""
-        scores = self._calibrated(history)
+        scores = self._calibrated(history, history.getnnz(axis=1))
         strangers = says_nothing(history, scores, self.warm)
         if strangers.any():
             scores[strangers] = self._popularity()
         return scores, strangers
 
-    def _calibrated(self, history: sp.csr_matrix) -> FloatArray:
-        scores = self.calibration.apply(self.model.components(history), self.warm)
+    def _calibrated(self, history: sp.csr_matrix, taken: IntArray | None = None) -> FloatArray:
+        scores = self.calibration.apply(self.model.components(history), self.warm, taken)
         blank = self._blank()
         if self.serves_cold and self.model.uses_content and blank.any():
             scores[:, blank] = LAST

@@ -51,7 +51,8 @@ class Calibrated:
         self.model, self.calibration = model, calibration
 
     def score(self, history, items):
-        return self.calibration.apply(self.model.components(history), self.model.warm)[:, items]
+        parts, taken = self.model.components(history), history.getnnz(axis=1)
+        return self.calibration.apply(parts, self.model.warm, taken)[:, items]
 
 
 def reached(model, shop, calibration):
