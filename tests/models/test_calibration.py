@@ -35,6 +35,23 @@ def test_worked_by_hand() -> None:
     np.testing.assert_allclose(fused[0], expected, rtol=1e-5)
 
 
+def test_the_history_moves_scale_and_shift_as_worked_by_hand() -> None:
+    """Usual history 3; of 0 and 7 items the ratios are 1/4 and 2, the roots 1/2 and √2."""
+    calibration = Calibration(
+        cold_scale=2.0, cold_shift=0.5, usual_history=3.0, scale_power=0.5, shift_slope=-1.0
+    )
+    raw = np.array([[1, 2, 3, 4, 0]] * 3, np.float32)
+    deviation = (2 / 3) ** 0.5
+    fused = calibration.apply({"a": raw}, WARM, np.array([0, 3, 7]))
+    for row, scale, shift in zip(
+        fused, (1, 2, 2 * 2**0.5), (0.5 + np.log(4), 0.5, 0.5 - np.log(2)), strict=True
+    ):
+        expected = [x / deviation for x in (-1, 0, 1)]
+        expected += [scale * x / deviation + shift for x in (2, -2)]
+        np.testing.assert_allclose(row, expected, rtol=1e-5)
+    np.testing.assert_array_equal(calibration.apply({"a": raw}, WARM)[0], fused[1])
+
+
 def test_says_how_many_deviations_above_the_average_warm_item() -> None:
     scores = np.random.default_rng(0).normal(5, 3, (4, 5)).astype(np.float32)
     for row, standard in zip(scores, standardise(scores, WARM), strict=True):
@@ -58,14 +75,22 @@ def test_equal_warm_scores_are_not_blown_up(level: float) -> None:
     scale=st.floats(0.5, 8),
     weight=st.floats(0.1, 3),
     shift=st.floats(-2, 2),
+    power=st.floats(-1, 1),
+    taken=st.integers(0, 10_000),
 )
 def test_one_part_keeps_its_order_within_cold_and_within_warm(
-    cold: list[float], warm: list[float], scale: float, weight: float, shift: float
+    cold: list[float],
+    warm: list[float],
+    scale: float,
+    weight: float,
+    shift: float,
+    power: float,
+    taken: int,
 ) -> None:
     raw = np.array([[*warm, *cold]], np.float32)
     is_warm = np.arange(10) < 5
-    calibration = Calibration({"score": weight}, {"score": weight}, scale, shift)
-    fused = calibration.apply({"score": raw}, is_warm)
+    calibration = Calibration({"score": weight}, {"score": weight}, scale, shift, 20.0, power, 0.5)
+    fused = calibration.apply({"score": raw}, is_warm, np.array([taken]))
     for chosen in (is_warm, ~is_warm):
         before, after = raw[0, chosen], fused[0, chosen]
         steps = np.diff(after[np.argsort(before, kind="stable")])

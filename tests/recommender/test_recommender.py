@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,20 @@ class TestEveryModel:
 
 
 class TestForCatalog:
+    def test_cold_scores_depend_on_the_length_of_the_history(
+        self, recommender: Recommender, catalog: Catalog
+    ) -> None:
+        calibration = replace(recommender.calibration, usual_history=3.0, scale_power=-0.5)
+        recommender.calibration = calibration
+        history = sp.csr_matrix(np.tri(6, 16, dtype=np.float32))
+        parts = recommender.model.components(history)
+        expected = calibration.apply(parts, recommender.warm, history.getnnz(axis=1))
+        found = recommender.for_catalog(catalog).score(history, EVERYTHING)
+        np.testing.assert_array_equal(found, expected)
+        alike = calibration.apply(parts, recommender.warm)
+        assert np.abs(found - alike)[[0, 5], 12:].max(axis=1).min() > 0.1
+        np.testing.assert_array_equal(found[2], alike[2])
+
     def test_an_unknown_candidate(self, recommender: Recommender, catalog: Catalog) -> None:
         items = pd.concat([catalog.items, pd.DataFrame({"item_id": ["odd"]})])
         other = Catalog.from_pandas(items, catalog.interactions, config=catalog.config)

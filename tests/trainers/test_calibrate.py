@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ USERS, WARM, COLD = 60, 60, 40
 
 
 class Known:
-    """Scores are known for each user, who is known by the one item of the history."""
+    """Scores are known for each user, who is known by the first item of the history."""
 
     serves_cold = True
     uses_content = True
@@ -23,8 +25,7 @@ class Known:
         self.warm = np.arange(WARM + COLD) < WARM
 
     def components(self, history):
-        users = history.indices
-        assert len(users) == history.shape[0]
+        users = history.sorted_indices().indices[history.indptr[:-1]]
         return {name: scores[users] for name, scores in self.parts.items()}
 
 
@@ -33,15 +34,18 @@ def likes(rng):
     return rng.normal(size=(USERS, WARM + COLD)).astype(np.float32)
 
 
-def catalog(likes, *, cold=True, valid=True):
-    """User u has the item u in train and, in valid, the ten items liked most."""
-    rows = [(f"u{u:02}", f"i{u:02}", "train") for u in range(USERS)]
+def catalog(likes, *, cold=True, valid=True, taken=None):
+    """User u has the item u and ``taken[u]`` others in train and, in valid, the ten liked most."""
+    more = np.zeros(USERS, int) if taken is None else taken
+    train = [[u, *range(max(u + 1, WARM - more[u]), WARM)] for u in range(USERS)]
+    rows = [(f"u{u:02}", f"i{i:02}", "train") for u in range(USERS) for i in train[u]]
     seen = likes.copy() if cold else likes[:, :WARM].copy()
-    seen[np.arange(USERS), np.arange(USERS)] = -np.inf
+    for u in range(USERS):
+        seen[u, train[u]] = -np.inf
     if valid:
         best = np.argsort(-seen, axis=1)[:, :10]
         rows += [(f"u{u:02}", f"i{i:02}", "valid") for u in range(USERS) for i in best[u]]
-    items = pd.DataFrame({"item_id": [f"i{i:02}" for i in range(WARM + COLD)]})
+    items = pd.DataFrame({"item_id": [f"i{i:02}" for i in range(likes.shape[1])]})
     log = pd.DataFrame(rows, columns=["user_id", "item_id", "split"])
     return Catalog.from_pandas(items, log)
 
@@ -77,6 +81,41 @@ def test_finds_the_planted_shift_of_cold_scores(likes):
     assert found.cold_shift == pytest.approx(1, abs=0.3)
 
 
+def test_lists_that_end_early_are_not_filled_up(likes):
+    few, lowered = likes[:, : WARM + 6], likes[:, : WARM + 6].copy()
+    lowered[:, WARM:] -= 1
+    model, shop = Known(network=lowered), catalog(few)
+    model.warm = model.warm[: WARM + 6]
+    found = choose_calibration(model, shop)
+    assert found.cold_shift > 0.2  # slots without an item, at a score of 0, would draw it below 0
+    assert reached(model, shop, found) > 0.995
+
+
+def test_finds_that_long_histories_want_a_smaller_scale(likes):
+    taken = np.arange(USERS) % 20
+    shop = catalog(likes, taken=taken)
+    histories = np.minimum(1 + taken, WARM - np.arange(USERS))
+    damped = likes.copy()
+    damped[:, WARM:] *= ((1 + histories[:, None]) / 6) ** 0.7
+    model = Known(score=damped)
+    found = choose_calibration(model, shop)
+    assert found.scale_power == pytest.approx(-0.7, abs=0.2)
+    assert found.usual_history == pytest.approx(np.expm1(np.log1p(histories).mean()))
+    assert reached(model, shop, found) > 0.98
+    assert reached(model, shop, found) > reached(model, shop, replace(found, scale_power=0)) + 0.01
+
+
+def test_a_handful_of_users_moves_the_default_little(likes):
+    few = likes.copy()
+    few[:, WARM:] += 2  # cold items first, which a shift without bound would go after
+    shop = catalog(few)
+    log = shop.interactions
+    kept = log[(log.split == "train") | (log.user_id < "u03")]
+    found = choose_calibration(Known(score=likes), replace(shop, interactions=kept))
+    assert found.cold_shift < 2
+    assert 1 < found.cold_scale < 2 * RIDGE_SCALE
+
+
 def test_gives_the_weight_to_the_part_that_knows(likes, rng):
     noise = rng.normal(size=likes.shape).astype(np.float32)
     found = choose_calibration(Known(network=noise, teacher=likes), catalog(likes))
@@ -106,9 +145,7 @@ def test_what_valid_cannot_tell_stays_at_its_default(likes):
     )
     assert choose_calibration(model, catalog(likes, valid=False)) == default
     without_cold = choose_calibration(model, catalog(likes, cold=False))
-    assert without_cold.cold_weights == default.cold_weights
-    assert without_cold.cold_scale == RIDGE_SCALE
-    assert without_cold.cold_shift == 0
+    assert without_cold == replace(default, weights=without_cold.weights)
 
 
 def test_a_model_without_cold_scores_is_left_as_it_is(likes):
