@@ -248,6 +248,9 @@ def _coerce_scalar(hint: Any, value: Any, path: str) -> Any:
     name = getattr(hint, "__name__", str(hint))
     if value is None:
         raise ConfigError(f"{path} is empty", fix=f"give a value of type {name}, or leave it out")
-    raise ConfigError(
-        f"{path} must be of type {name}", got=value, fix=f"give a value of type {name}"
-    )
+    fix = f"give a value of type {name}"
+    if hint is str and isinstance(value, dict):
+        fix = (
+            """put quotes around it, on a command line '"{...}"': YAML reads braces as a mapping"""
+        )
+    raise ConfigError(f"{path} must be of type {name}", got=value, fix=fix)

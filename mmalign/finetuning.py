@@ -159,6 +159,12 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         self._check_names()
+        if self.text.preprocess or self.text.views:
+            raise ConfigError(
+                "a text tower has neither preprocess nor views",
+                got={"preprocess": dict(self.text.preprocess), "views": self.text.views},
+                fix="set finetune.image.preprocess and finetune.image.views",
+            )
         positive = ("batch_size", "accumulate", "learning_rate", "max_norm", "temperature")
         for name in (*positive, "neighbours"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
@@ -227,6 +233,12 @@ class FinetuneConfig:
                 "finetune knows no such drift guard",
                 got=self.drift,
                 fix=nearest(self.drift, get_args(Drift)),
+            )
+        if self.drift != "none" and not self.drift_weight:
+            raise ConfigError(
+                "a drift guard of weight 0 guards nothing",
+                got=self.drift,
+                fix="set finetune.drift_weight, such as 1, or finetune.drift: none",
             )
         if self.start not in ("random", "ridge"):
             raise ConfigError(

@@ -196,6 +196,7 @@ class TestTypes:
             ({"many": []}, "many must be a mapping"),
             ({"names": "abc"}, "names must be a list (got 'abc')"),
             ({"names": [["a"]]}, "names[0] must be of type str"),
+            ({"names": [{"title": None}]}, "put quotes around it, on a command line '\"{...}\"'"),
             ({"numbers": [1, "x"]}, "numbers[1] must be of type float (got 'x')"),
             ({"maybe": "x"}, "maybe must be of type int (got 'x')"),
             ({"flag": 1}, "flag must be of type bool (got 1)"),

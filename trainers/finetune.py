@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ __all__ = ["FinetuneResult", "finetune"]
 FREE = {"test", "merge", "workers"}
 """Settings that say nothing of the training itself; a resumed run may have others."""
 
+FEW = 20
+"""Items among which recall@10 is half by chance."""
+
 
 @dataclass(frozen=True)
 class FinetuneResult:
@@ -62,7 +65,7 @@ class FinetuneResult:
     problems: dict[str, dict[str, str]]
     temperature: float
     bias: float | None
-    measure: Callable[[str], dict[str, float]]
+    measure: Retrieval
 
 
 def finetune(
@@ -127,6 +130,9 @@ def finetune(
             "run and the last weights are kept; a column split of the items says which to keep out",
             file=sys.stderr,
         )
+    for pair, count in measured.counts("valid").items() if progress else ():
+        few = "" if count > FEW else ", too few for recall to say anything"
+        print(f"valid measures {pair} of {count:,} items{few}", file=sys.stderr)
     module = FinetuneModule(
         towers,
         objectives,
@@ -216,7 +222,7 @@ def _stamp(picture: Media | None) -> str:
 
 def _check_drift(config: FinetuneConfig, towers: Mapping[str, Tower]) -> None:
     for modality in towers:
-        if config.drift == "features" and config.drift_weight and config.tower(modality).dim:
+        if config.drift == "features" and config.tower(modality).dim:
             raise ConfigError(
                 f"a new projection has no frozen rows to stay close to, and {modality} gets one",
                 got=config.tower(modality).dim,

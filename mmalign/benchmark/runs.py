@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmalign.benchmark.children import run_child
@@ -58,9 +59,7 @@ def run_plan(plan: Plan, features: Features, output: Path) -> Outcome:
     }
     progress = Progress(steps)
     output.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".features-", dir=output) as folder:
-        file = Path(folder) / "features.safetensors"
-        write_features(features, file)
+    with _written(features, output / ".features") as file:
         for model in plan.modalities:
             worker = _Worker(plan, model, file, output, progress)
             try:
@@ -75,6 +74,18 @@ def run_plan(plan: Plan, features: Features, output: Path) -> Outcome:
             else:
                 outcome.tuned[model], outcome.runs[model] = tuned, runs
     return outcome
+
+
+@contextmanager
+def _written(features: Features, folder: Path) -> Iterator[Path]:
+    """A file for the children to read; one that a killed run left goes first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        write_features(features, folder / "features.safetensors")
+        yield folder / "features.safetensors"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Worker:

@@ -13,15 +13,17 @@ import torch
 
 from mmalign.atomic import check_writable, whole_folder
 from mmalign.cli.process import process_number
-from mmalign.cli.setup import resolve_paths, run_folder
+from mmalign.cli.setup import check_encoders, resolve_paths, run_folder
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
+from mmalign.encoders import load_encoder
 from mmalign.encoders.tuning import (
     Tower,
     fits_open_clip,
     is_pair,
     load_tower,
     own_temperature,
+    place_open_clip,
     save_pair,
 )
 from mmalign.errors import ConfigError, DataError
@@ -34,6 +36,20 @@ __all__ = ["finetune_encoders", "load_towers", "run"]
 
 FILES = ("text", "image", "clip", "metrics.json", "README.md")
 OPEN_CLIP = "clip"
+OPEN_CLIP_CARD = """
+Both as one model, from any directory:
+
+```python
+import open_clip
+
+place = "local-dir:{place}"
+model, _, transform = open_clip.create_model_and_transforms(place)
+tokenizer = open_clip.get_tokenizer(place)
+```
+
+Once the folder is moved, write its new path here and, where `clip/open_clip_config.json` has an
+`hf_model_name`, there.
+"""
 
 
 def run(arguments: list[str]) -> int:
@@ -61,14 +77,15 @@ def run(arguments: list[str]) -> int:
             "parameters": result.parameters,
             "seconds": result.seconds,
             "peak_memory_gb": result.peak_memory_gb,
+            "measured_items": {split: result.measure.counts(split) for split in measured},
             **measured,
         }
         (folder / "metrics.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
         card = _card(output.name, config, result, measured, towers)
+        for modality in (*towers, OPEN_CLIP):
+            place_open_clip(folder / modality, output / modality)
         if (folder / OPEN_CLIP).is_dir():
-            card += (
-                f"\nBoth as one model: `open_clip.create_model('local-dir:{output.name}/clip')`.\n"
-            )
+            card += OPEN_CLIP_CARD.format(place=(output / OPEN_CLIP).resolve())
         (folder / "README.md").write_text(card, encoding="utf-8")
     for split, values in measured.items():
         shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
@@ -123,10 +140,20 @@ def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
     """Load the towers of the modalities that the data section names.
 
     Raises:
-        ConfigError: ``image_text`` lacks one of its towers, or there is none at all.
+        ConfigError: ``image_text`` lacks one of its towers, there is none at all, or an encoder
+            reads something else.
         EncoderError: An encoder cannot be found or loaded.
     """
     named = {"text": bool(config.data.text), "image": config.data.image is not None}
+    check_encoders(config)
+    for modality in named.keys() & config.encoders.keys():
+        reads = load_encoder(config.encoders[modality], lazy=True).modality
+        if reads != modality:
+            raise ConfigError(
+                f"encoders.{modality} cannot be an encoder of {reads}",
+                got=config.encoders[modality],
+                fix=f"set encoders.{reads}, or name an encoder that reads {modality}",
+            )
     if set(config.finetune.active()) == {"text_pairs"}:
         named["image"] = False  # nothing would teach it
     towers = {
@@ -183,6 +210,11 @@ def _card(
         origin = "a folder" if Path(tower.origin.name).is_absolute() else tower.origin.name
         mode = config.finetune.tower(modality).mode
         tuned.append(f"| {modality} | {origin} | {mode} | {trained:,} of {every:,} |")
+    counts = [
+        f"| {split} | items with {pair} | {count:,} |"
+        for split in measured
+        for pair, count in result.measure.counts(split).items()
+    ]
     rows = [
         f"| {split} | {metric} | {value:.4f} |"
         for split, values in measured.items()
@@ -199,7 +231,7 @@ def _card(
         "|---|---|---|---|",
         *tuned,
         "",
-        *(["| split | metric | value |", "|---|---|---:|", *rows, ""] if rows else []),
+        *(["| split | metric | value |", "|---|---|---:|", *counts, *rows, ""] if rows else []),
         "In a config of mmalign:",
         "",
         "```yaml",

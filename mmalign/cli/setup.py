@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_config_option",
     "attribute_encoder",
+    "check_encoders",
     "check_trainer_names",
     "config_over",
     "encode",
@@ -165,6 +166,26 @@ def _resolved(text: str) -> str:
     return os.path.abspath(path) if text and path.exists() else text
 
 
+def check_encoders(config: ExperimentConfig) -> None:
+    """Check that ``encoders`` names what there is to read.
+
+    Raises:
+        ConfigError: A key is no modality, or names no text column.
+    """
+    for modality in config.encoders:
+        content, at, reading = modality.partition("@")
+        kind, _, column = content.partition(".")
+        is_content = content in ("text", "image") or (kind == "text" and column)
+        if not is_content or (at and not reading):
+            fix = "text, image, a text column as text.title, or one more reading as text.title@NAME"
+            raise ConfigError(f"unknown modality 'encoders.{modality}'", fix=fix)
+        if column and config.data.text and column not in config.data.text:
+            raise ConfigError(
+                f"encoders.{modality} names no column of data.text",
+                fix=nearest(column, config.data.text),
+            )
+
+
 def load_encoders(
     config: ExperimentConfig, fingerprints: Mapping[str, str] | None = None
 ) -> dict[str, Encoder]:
@@ -182,18 +203,7 @@ def load_encoders(
     """
     from mmalign.encoders import load_encoder
 
-    for modality in config.encoders:
-        content, at, reading = modality.partition("@")
-        kind, _, column = content.partition(".")
-        is_content = content in ("text", "image") or (kind == "text" and column)
-        if not is_content or (at and not reading):
-            fix = "text, image, a text column as text.title, or one more reading as text.title@NAME"
-            raise ConfigError(f"unknown modality 'encoders.{modality}'", fix=fix)
-        if column and config.data.text and column not in config.data.text:
-            raise ConfigError(
-                f"encoders.{modality} names no column of data.text",
-                fix=nearest(column, config.data.text),
-            )
+    check_encoders(config)
     found: dict[str, Encoder] = {}
     encoders: dict[str, Encoder] = {}
     used = set()

@@ -259,4 +259,9 @@ def _partners(a: Tensor, b: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor
                 fix=f"pass a bool tensor of shape {(len(a),)}",
             )
         a, b = a[mask], b[mask]
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise DataError(
+            "the two views hold numbers that are not finite",
+            fix="check the encoders' weights, or pass a mask without these rows",
+        )
     return F.normalize(a, dim=1), F.normalize(b, dim=1)

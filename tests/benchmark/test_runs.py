@@ -52,6 +52,14 @@ def here(monkeypatch):
     return run
 
 
+def test_what_a_killed_run_left_goes(plan, features, here, tmp_path):
+    left = tmp_path / ".features" / "features.safetensors"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    assert len(run_plan(plan(), features, tmp_path).runs) == 2
+    assert not left.parent.exists()
+
+
 def test_tunes_then_measures(plan, features, catalog, here, tmp_path, capsys):
     outcome = run_plan(plan(), features, tmp_path)
     assert here.jobs == [

@@ -166,6 +166,35 @@ def test_a_tower_that_nothing_teaches_is_left_as_it_is(mmalign, tuning):
     assert sorted(p.name for p in (tuning.folder / "tuned").iterdir() if p.is_dir()) == ["text"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--encoders.vision", "minilm"), "unknown modality 'encoders.vision'"),
+        (("--encoders.text.titel", "minilm"), "encoders.text.titel names no column"),
+        (
+            ("--encoders.text", "efficientnet-lite0"),
+            "encoders.text cannot be an encoder of image (got 'efficientnet-lite0')",
+        ),
+        (("--encoders.image", "minilm"), "set encoders.text, or name an encoder that reads image"),
+        (("--finetune.drift", "features"), "a drift guard of weight 0 guards nothing"),
+        (
+            ("--finetune.text.preprocess", "{lower: true}"),
+            "a text tower has neither preprocess nor views",
+        ),
+        (("--finetune.template", "{title}"), "put quotes around it"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_one_line(mmalign, tuning, options, message):
+    shown = mmalign(*tuning(*options))
+    assert shown.code == 2
+    assert message in shown.error
+    assert not (tuning.folder / "tuned").exists()
+
+
+def test_a_template_of_one_field_is_given_in_quotes(mmalign, tuning):
+    assert mmalign(*tuning("--finetune.template", "'{title}'")).code == 0
+
+
 def test_items_may_be_read_in_passing(mmalign, tuning):
     shown = mmalign(*tuning("--finetune.streaming", "true"))
     assert shown.code == 0, shown.err
@@ -210,7 +239,32 @@ def test_the_towers_of_an_open_clip_model_are_written_as_one(mmalign, tuning, cl
     )
 
 
-def test_towers_of_two_libraries_are_written_as_one_model_too(mmalign, tuning, caplog):
+TEXTS = ["a red cup", "tea"]
+
+
+def as_the_card_says(tuned, picture, *, elsewhere):
+    """Rows of two texts and a picture by what README.md shows, offline and without mmalign."""
+    shown = (tuned / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    script = f"""
+import json, sys
+from PIL import Image
+{shown}
+assert "mmalign" not in sys.modules
+texts = model.eval().encode_text(tokenizer({TEXTS}), normalize=True)
+pixels = transform(Image.open({str(picture)!r}).convert("RGB")).unsqueeze(0)
+print(json.dumps([*texts.tolist(), *model.encode_image(pixels, normalize=True).tolist()]))
+"""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(elsewhere / "hub")}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=elsewhere, env=env
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_towers_of_two_libraries_are_written_as_one_model_too(
+    mmalign, house, tuning, tmp_path, caplog
+):
     values = yaml.safe_load(tuning.config.read_text())
     values["finetune"]["image"]["preprocess"] |= {"crop_mode": "squash", "crop_pct": 1.0}
     tuning.config.write_text(yaml.safe_dump(values))
@@ -219,10 +273,12 @@ def test_towers_of_two_libraries_are_written_as_one_model_too(mmalign, tuning, c
     assert not caplog.records  # open_clip warns of weights that it does not find
     tuned = tuning.folder / "tuned"
     one, apart = load_encoder(tuned / "clip" / "text.yaml"), load_encoder(tuned / "text")
-    rows = apart.encode(["a red cup", "tea"]).values
+    rows = apart.encode(TEXTS).values
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(one.encode(["a red cup", "tea"]).values, rows, atol=1e-5)
-    assert "local-dir:tuned/clip" in (tuned / "README.md").read_text()
+    np.testing.assert_allclose(one.encode(TEXTS).values, rows, atol=1e-5)
+    lines = as_the_card_says(tuned, house.shop / "images" / "1.png", elsewhere=tmp_path)
+    picture = load_encoder(tuned / "clip" / "image.yaml").encode([house.shop / "images" / "1.png"])
+    np.testing.assert_allclose(lines, [*one.encode(TEXTS).values, *picture.values], atol=1e-5)
     other = mmalign(*tuning("--finetune.objectives", "{behaviour: 1}"))
     assert other.code == 0, other.err
     assert not (tuned / "clip").exists()

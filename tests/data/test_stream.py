@@ -72,6 +72,11 @@ def test_what_is_measured_is_held_out(tmp_path, frame):
     assert held.items.split.value_counts().to_dict() == {"valid": 10, "test": 10}
 
 
+def test_where_nothing_is_held_out_nothing_is_measured(tmp_path, frame):
+    held = stream(tmp_path, frame.assign(split="train")).held_out()
+    assert [len(rows) for rows in split_items(held)] == [1, 0, 0]
+
+
 def test_without_a_split_a_tenth_each_is_held_out_by_the_id(tmp_path, frame):
     items = stream(tmp_path, frame.drop(columns="split"))
     held = items.held_out()

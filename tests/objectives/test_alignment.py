@@ -278,3 +278,13 @@ def test_wrong_input_is_refused_in_one_line() -> None:
         info_nce(a, b, 0.0)
     with pytest.raises(ConfigError, match="k must be at least 1"):
         retrieval_at_k(a, b, 0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_hit_nothing(value: float) -> None:
+    a = torch.eye(4)
+    a[1, 2] = value
+    for views in ((a, torch.eye(4)), (torch.eye(4), a)):
+        with pytest.raises(DataError, match="numbers that are not finite"):
+            retrieval_at_k(*views, k=1)
+    assert retrieval_at_k(a, torch.eye(4), 1, torch.tensor([True, False, True, True])) == 1.0

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -166,6 +166,7 @@ class FinetuneModule(LightningModule):
             )
         if self.trainer.is_last_batch:
             self._check_read()
+            self._check_weights()
             self._report()
 
     def _backward(self, objective: Objective, halves: list[Half]) -> Tensor:
@@ -237,8 +238,21 @@ class FinetuneModule(LightningModule):
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop all processes at once: one alone would leave the others waiting for gradients."""
         is_finite = all(bool(torch.isfinite(value)) for value in losses.values())
-        if self.trainer.strategy.reduce_boolean_decision(is_finite, all=True):
-            return
+        if not self.trainer.strategy.reduce_boolean_decision(is_finite, all=True):
+            self._stop("loss is", got={name: float(value) for name, value in losses.items()})
+
+    def _check_weights(self) -> None:
+        """The last step of an epoch has no loss after it that would show what it did."""
+        broken = [
+            name
+            for name, value in self.state_dict().items()
+            if value.is_floating_point() and not torch.isfinite(value).all()
+        ]
+        if not self.trainer.strategy.reduce_boolean_decision(not broken, all=True):
+            self._stop("weights are", got=f"{len(broken)} tensors, {', '.join(broken[:1])}")
+
+    def _stop(self, what: str, *, got: object) -> NoReturn:
+        """Say what is not finite, and how to get at the last good weights."""
         every: Any = self.trainer.checkpoint_callbacks
         saved = [c.best_model_path for c in every if c.monitor is None and c.best_model_path]
         kept = "nothing was saved yet"
@@ -248,8 +262,8 @@ class FinetuneModule(LightningModule):
                 "they are"
             )
         raise TrainingError(
-            f"the loss is not finite in epoch {self.current_epoch + 1}",
-            got={name: float(value) for name, value in losses.items()},
+            f"the {what} not finite in epoch {self.current_epoch + 1}",
+            got=got,
             fix=f"{kept}; or start anew with a lower learning_rate of towers or projections",
         )
 
@@ -257,10 +271,14 @@ class FinetuneModule(LightningModule):
         """An epoch in which nothing could be compared taught nothing."""
         if self.trainer.strategy.reduce_boolean_decision(self._compared > 0, all=False):
             return
-        unread = {modality: len(items) for modality, items in self.problems.items()}
+        unread = [
+            f"{modality} of {len(items):,} items unread, {next(iter(items))}: "
+            f"{next(iter(items.values()))}"
+            for modality, items in self.problems.items()
+        ]
         raise DataError(
             f"nothing could be compared in epoch {self.current_epoch + 1}",
-            got=f"items that cannot be read: {unread}",
+            got="; ".join(unread) or "no item that has both",
             fix="check data.path, data.image and data.text with mmalign validate",
         )
 

@@ -134,7 +134,15 @@ def _among(matrix: sp.csr_matrix, items: IntArray) -> sp.csr_matrix:
 def _own_pairs(contents: Contents, halves: Sequence[str], seed: int) -> ItemPairs:
     sides = [contents.plain[half] for half in halves]
     has_both = [row for row in contents.train if all(side[row] is not None for side in sides)]
-    return ItemPairs(np.asarray(has_both, dtype=np.int64), seed)
+    pairs = ItemPairs(np.asarray(has_both, dtype=np.int64), seed)
+    for half, side in zip(halves, sides, strict=True):
+        if len({side[row] for row in has_both}) == 1:
+            raise DataError(
+                f"{half} is the same for all items to train on, which leaves nothing to tell apart",
+                got=side[has_both[0]],
+                fix=f"check data.{half.partition('.')[0]}",
+            )
+    return pairs
 
 
 def _partners(halves: Sequence[Half]) -> tuple[IntArray, IntArray]:

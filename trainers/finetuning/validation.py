@@ -131,6 +131,14 @@ class Retrieval:
             names += [f"{tower}_{name}ndcg@20" for tower in self._towers for name in slices]
         return [*names, "retrieval"] if names else []
 
+    def counts(self, split: str) -> dict[str, int]:
+        """Say of how many items each pair is measured, which are each other's candidates."""
+        return {
+            f"{a} and {b}": len(rows)
+            for a, b in self._pairs
+            if len(rows := self._rows_with((a, b), split))
+        }
+
     def __call__(self, split: str) -> dict[str, float]:
         """Encode what is to be measured, and rank."""
         found: dict[str, float] = {}

@@ -68,7 +68,7 @@ class WordTower(nn.Module):
 
 
 class PixelTower(WordTower):
-    """A linear map of the numbers that a picture holds; ``b"broken"`` cannot be read."""
+    """A linear map of the numbers that a picture holds; ``b"broken…"`` cannot be read."""
 
     modality = "image"
 
@@ -80,7 +80,7 @@ class PixelTower(WordTower):
         self.projection = nn.Linear(24, dim)
 
     def collate(self, values: Sequence[Media], *, training: bool) -> TowerBatch:
-        good = [p for p, value in enumerate(values) if value != b"broken"]
+        good = [p for p, value in enumerate(values) if not value.startswith(b"broken")]
         rows = [np.frombuffer(bytes(values[p]), np.float32) for p in good]  # type: ignore[arg-type]
         problems = {p: "no picture" for p in range(len(values)) if p not in good}
         inputs = torch.from_numpy(np.stack(rows)) if rows else None

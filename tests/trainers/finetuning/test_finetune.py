@@ -239,6 +239,48 @@ def test_a_loss_that_is_not_finite_stops_at_the_last_good_checkpoint(
         assert torch.equal(value, best[f"towers.{name}"])
 
 
+def test_weights_that_the_last_step_broke_are_neither_measured_nor_kept(
+    shop, towers, told, tmp_path, monkeypatch
+):
+    plain = FinetuneModule._step
+
+    def breaking(module):
+        plain(module)
+        if module.current_epoch == 2 and module.trainer.is_last_batch:
+            next(module.towers["text"].parameters()).data[0] = float("nan")
+
+    monkeypatch.setattr(FinetuneModule, "_step", breaking)
+    what = r"weights are not finite in epoch 3 .*1 tensors, towers\.text.*last\.ckpt.*last good"
+    with pytest.raises(TrainingError, match=what):
+        finetune(told(4), shop, towers, folder=tmp_path, progress=False)
+    for name in ("last", "best"):
+        saved = read_checkpoint(str(tmp_path / "checkpoints" / f"{name}.ckpt"))
+        assert saved["epoch"] < 2
+        assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+@pytest.mark.parametrize("column", ["title", "image"])
+def test_content_that_is_the_same_for_all_items_is_refused(shop, towers, told, tmp_path, column):
+    items = shop.items.assign(**{column: [shop.items[column][0]] * shop.num_items})
+    if column == "title":
+        items["notes"] = "the same"
+    alike = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    half = "text" if column == "title" else "image"
+    with pytest.raises(DataError, match=f"{half} is the same for all items to train on"):
+        finetune(told(1), alike, towers, folder=tmp_path, progress=False)
+
+
+def test_says_of_how_many_items_valid_is_measured(shop, towers, told, tmp_path, capsys):
+    items = shop.items.copy()
+    _, valid, _ = split_items(shop)
+    items.loc[valid[1:], "image"] = None
+    few = type(shop).from_pandas(items, shop.interactions, config=shop.config)
+    result = finetune(told(1), few, towers, folder=tmp_path)
+    assert result.measure.counts("valid") == {"image and text": 1}
+    said = "valid measures image and text of 1 items, too few for recall to say anything"
+    assert said in capsys.readouterr().err
+
+
 def test_half_of_the_pictures_missing_costs_their_pairs_alone(shop, towers, told, tmp_path):
     items = shop.items.copy()
     items["image"] = [None if n % 2 else value for n, value in enumerate(items["image"])]
@@ -316,9 +358,12 @@ def test_workers_serve_a_resumed_run_what_an_unbroken_one_sees(shop, towers, tol
 
 def test_an_epoch_that_compared_nothing_is_no_training(shop, towers, told, tmp_path):
     items = shop.items.copy()
-    items["image"] = [b"broken" if shop.warm[n] else v for n, v in enumerate(items["image"])]
+    items["image"] = [
+        f"broken {n}".encode() if shop.warm[n] else v for n, v in enumerate(items["image"])
+    ]
     catalog = type(shop).from_pandas(items, shop.interactions, config=shop.config)
-    with pytest.raises(DataError, match=r"nothing could be compared in epoch 1.*'image': \d+"):
+    what = r"nothing could be compared in epoch 1 \(got 'image of \d+ items unread, \S+: "
+    with pytest.raises(DataError, match=what):
         finetune(told(2), catalog, towers, folder=tmp_path, progress=False)
 
 
