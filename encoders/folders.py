@@ -9,12 +9,21 @@ from typing import Any
 
 from mmalign.errors import EncoderError
 
-__all__ = ["ADAPTER_FILES", "OWN_PROJECTION", "dense_folders", "describe_folder", "read_json"]
+__all__ = [
+    "ADAPTER_FILES",
+    "OWN_PROJECTION",
+    "PAIR_PRESETS",
+    "dense_folders",
+    "describe_folder",
+    "read_json",
+]
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """What peft writes of an adapter."""
 OWN_PROJECTION = "projection.safetensors"
 """Beside an adapter: weights of the projection inside its base, as open_clip's towers have one."""
+PAIR_PRESETS = ("text.yaml", "image.yaml")
+"""Presets of the two towers that lie in one folder."""
 
 
 def describe_folder(folder: Path) -> dict[str, Any]:
@@ -24,10 +33,13 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         EncoderError: The folder holds no model, or one whose use it does not say.
     """
     if (folder / "open_clip_config.json").is_file():
+        presets = [str(folder / name) for name in PAIR_PRESETS if (folder / name).is_file()]
         raise EncoderError(
             "an open_clip folder has two towers",
             got=str(folder),
-            fix="add preset.yaml with library: open_clip and modality: text or image",
+            fix=f"name one of them: {' or '.join(presets)}"
+            if presets
+            else "add preset.yaml with library: open_clip and modality: text or image",
         )
     config = read_json(folder / "config.json")
     if "architecture" in config and "pretrained_cfg" in config:

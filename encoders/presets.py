@@ -235,7 +235,12 @@ def find_encoder(preset: PresetConfig, wanted: str | None = None) -> tuple[Sourc
 
 
 def _find_adapter(preset: PresetConfig, adapter: AdapterConfig) -> tuple[Source, str]:
-    base, digest = find_encoder(read_preset(adapter.base), adapter.fingerprint)
+    try:
+        base, digest = find_encoder(read_preset(adapter.base), adapter.fingerprint)
+    except EncoderError as error:
+        raise EncoderError(
+            f"the base of the adapter in {preset.folder} is not there: {error}"
+        ) from error
     if digest != adapter.fingerprint:
         raise EncoderError(
             f"the adapter in {preset.folder} was made for encoder {adapter.base} with fingerprint "

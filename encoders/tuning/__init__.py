@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mmalign.encoders.tuning.assemble import fits_open_clip
+from mmalign.encoders.tuning.assemble import fits_open_clip, place_open_clip
 from mmalign.encoders.tuning.export import is_pair, own_temperature, save_pair
+from mmalign.encoders.tuning.merge import save_merged
 from mmalign.encoders.tuning.modes import Tuning
 from mmalign.encoders.tuning.towers import Tower, load_tower
 
@@ -14,5 +15,7 @@ __all__ = [
     "is_pair",
     "load_tower",
     "own_temperature",
+    "place_open_clip",
+    "save_merged",
     "save_pair",
 ]

@@ -11,14 +11,14 @@ from torch import nn
 
 from mmalign.encoders.adapter import core_of
 from mmalign.encoders.clip import load_clip, text_model_types
-from mmalign.encoders.folders import write_json
+from mmalign.encoders.folders import read_json, write_json
 from mmalign.encoders.tuning.lora import merged
 from mmalign.encoders.vision import timm_settings
 
 if TYPE_CHECKING:
     from mmalign.encoders.tuning.towers import Tower
 
-__all__ = ["fits_open_clip", "write_open_clip"]
+__all__ = ["fits_open_clip", "place_open_clip", "write_open_clip"]
 
 POOLERS = {"mean": "mean_pooler", "cls": "cls_last_hidden_state_pooler"}
 RESIZE_MODES = {"squash": "squash", "center": "shortest"}
@@ -52,12 +52,8 @@ def write_open_clip(
 ) -> None:
     """Write one model that ``open_clip.create_model("local-dir:...")`` loads.
 
-    open_clip has transformers look up the shape of the text model by the name of a repository; for
-    one that came from nowhere it is named ``"."``, to be read from inside the folder. mmalign
-    reads it from the folder in any case.
-
     Args:
-        folder: Empty.
+        folder: Empty; :func:`place_open_clip` then tells where it will lie.
         text: A tower of transformers.
         image: A tower of timm, see :func:`fits_open_clip`.
         temperature: Of the contrast they were trained by.
@@ -78,7 +74,6 @@ def write_open_clip(
         "resize_mode": RESIZE_MODES[settings["crop_mode"]],
     }
     told = text.origin.preset
-    name = "." if told.layers else told.hub or "."
     model_cfg = {
         "embed_dim": text.dim,
         "custom_text": True,
@@ -88,10 +83,11 @@ def write_open_clip(
             "image_size": preprocess["size"],
         },
         "text_cfg": {
-            "hf_model_name": name,
-            "hf_tokenizer_name": name,
+            "hf_model_name": ".",
+            "hf_model_pretrained": False,
+            "hf_tokenizer_name": told.hub or ".",  # for hf-hub; read from a local folder anyway
             "hf_proj_type": "linear",
-            "hf_pooler_type": POOLERS[text.origin.preset.pooling],
+            "hf_pooler_type": POOLERS[told.pooling],
             "context_length": text.trunk.max_length,
             "vocab_size": text_core.config.vocab_size,
         },
@@ -116,6 +112,24 @@ def write_open_clip(
     }
     save_file(kept, folder / "open_clip_model.safetensors")
     load_clip(folder, torch.device("cpu"))  # fails where anything is missing or does not fit
+
+
+def place_open_clip(folder: Path, place: Path) -> None:
+    """Tell open_clip where a folder will lie, if it is one whose text model is of transformers.
+
+    transformers reads the shape of that model from the place its config names, as seen from the
+    current directory: only an absolute path is found from any. mmalign asks for no such name.
+
+    Args:
+        folder: As it was written.
+        place: Where it is read.
+    """
+    path = folder / "open_clip_config.json"
+    config = read_json(path)
+    text = config.get("model_cfg", {}).get("text_cfg", {})
+    if "hf_model_name" in text and (folder / "config.json").is_file():
+        text["hf_model_name"] = str(place.resolve())
+        write_json(path, config)
 
 
 def _settings(image: Tower) -> dict[str, Any]:

@@ -15,13 +15,13 @@ import yaml
 
 from mmalign.atomic import whole_folder
 from mmalign.config import to_dict
-from mmalign.encoders.adapter import core_of
 from mmalign.encoders.clip import load_clip
-from mmalign.encoders.folders import OWN_PROJECTION, read_json, write_json
+from mmalign.encoders.folders import PAIR_PRESETS, read_json, write_json
 from mmalign.encoders.presets import FOLDER_PRESET, AdapterConfig, PresetConfig
 from mmalign.encoders.projection import write_projection
 from mmalign.encoders.runtime import quiet_transformers
-from mmalign.encoders.tuning.assemble import fits_open_clip, write_open_clip
+from mmalign.encoders.tuning.alone import write_adapter
+from mmalign.encoders.tuning.assemble import fits_open_clip, place_open_clip, write_open_clip
 from mmalign.encoders.tuning.lora import merged
 from mmalign.encoders.vision import timm_settings
 from mmalign.errors import ConfigError, DataError
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mmalign.encoders.tuning.towers import Tower
 
 __all__ = ["is_pair", "save_pair", "save_tower"]
-
-_PAIR_PRESETS = ("text.yaml", "image.yaml")
 
 
 def save_tower(tower: Tower, folder: Path, *, merge: bool = True) -> None:
@@ -43,9 +41,10 @@ def save_tower(tower: Tower, folder: Path, *, merge: bool = True) -> None:
     with _whole(folder) as part:
         dense = [] if tower.projection is None else write_projection(part, tower.projection)
         if alone:
-            _write_adapter(part, tower)
+            write_adapter(part, tower, folder.name)
         elif preset.library == "open_clip":
             _write_clip(part, [tower])
+            place_open_clip(part, folder)
         elif preset.library == "timm":
             _write_timm(part, tower)
         else:
@@ -109,14 +108,15 @@ def save_pair(
                 )
                 for preset in presets
             ]
-        for name, preset in zip(_PAIR_PRESETS, presets, strict=True):
+        place_open_clip(part, folder)
+        for name, preset in zip(PAIR_PRESETS, presets, strict=True):
             _write_preset(part / name, replace(preset, folder=Path(".")))
 
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and any(folder.iterdir()):
-        ours = (FOLDER_PRESET, *_PAIR_PRESETS)
+        ours = (FOLDER_PRESET, *PAIR_PRESETS)
         if not any((folder / name).is_file() for name in ours):
             raise DataError(
                 "the output folder holds other files, which would be lost",
@@ -222,23 +222,6 @@ def _write_clip(
             if not file.name.endswith(".index.json"):
                 shutil.copyfile(file, part / file.name)
     write_json(part / "open_clip_config.json", config)
-
-
-def _write_adapter(part: Path, tower: Tower) -> None:
-    from safetensors.torch import save_file
-
-    preset = tower.origin.preset
-    for config in tower.adapters.peft_config.values():
-        config.base_model_name_or_path = preset.hub or tower.origin.name
-    tower.adapters.save_pretrained(part, safe_serialization=True, save_embedding_layers=False)
-    added = ("lora_", ".modules_to_save.")  # what peft has written
-    own = {
-        name: parameter.detach().cpu().contiguous()
-        for name, parameter in core_of(tower.trunk).named_parameters()
-        if parameter.requires_grad and not any(part in name for part in added)
-    }
-    if own:
-        save_file(own, part / OWN_PROJECTION)
 
 
 def _write_preset(path: Path, preset: PresetConfig) -> None:

@@ -33,7 +33,7 @@ from mmalign.encoders.tuning.split import Split
 from mmalign.errors import ConfigError, EncoderError
 from mmalign.interfaces import Media, TowerBatch
 
-__all__ = ["Origin", "Tower", "load_tower"]
+__all__ = ["Origin", "Tower", "load_tower", "open_tower"]
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,16 @@ def load_tower(name_or_path: str | Path, tuning: Tuning, *, device: str = "cpu")
         raise EncoderError(
             "an adapter cannot be trained on",
             got=str(name_or_path),
-            fix="save it with the adapter merged, and tune that folder",
+            fix="write it with its base by mmalign.encoders.tuning.save_merged"
+            f"({str(name_or_path)!r}, OUTPUT), and tune OUTPUT",
         )
+    return open_tower(name_or_path, preset, tuning, device=device)
+
+
+def open_tower(
+    name_or_path: str | Path, preset: PresetConfig, tuning: Tuning, *, device: str = "cpu"
+) -> Tower:
+    """Load what a preset describes as :func:`load_tower` does, an adapter merged into its base."""
     source, fingerprint = find_encoder(preset)
     preset = replace(preset, preprocess={**preset.preprocess, **tuning.preprocess})
     if tuning.test_views is not None:

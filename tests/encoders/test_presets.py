@@ -117,9 +117,18 @@ def test_a_folder_may_carry_its_own_preset(bert_folder, tmp_path):
     assert (encoder.prefix, encoder._tower._pooling) == ("query: ", "cls")
 
 
-def test_an_open_clip_folder_needs_to_say_which_tower(clip_folder):
-    with pytest.raises(EncoderError, match=r"two towers.*preset\.yaml"):
+def test_an_open_clip_folder_needs_to_say_which_tower(clip_folder, tmp_path):
+    with pytest.raises(EncoderError, match=r"two towers.*add preset\.yaml"):
         read_preset(clip_folder)
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    presets = [folder / "text.yaml", folder / "image.yaml"]
+    for path in presets:
+        path.write_text(f"library: open_clip\nmodality: {path.stem}\nfolder: .\n")
+    with pytest.raises(
+        EncoderError, match=rf"two towers.*one of them: {presets[0]} or {presets[1]}$"
+    ):
+        read_preset(folder)
+    assert [read_preset(path).modality for path in presets] == ["text", "image"]
 
 
 def test_a_folder_without_a_model(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmalign.encoders.tuning import Tower
+from mmalign.encoders.tuning import Tower, load_tower
 
 
 @dataclass(frozen=True)
@@ -112,3 +112,17 @@ def train() -> Callable[..., None]:
         tower.eval()
 
     return steps
+
+
+@pytest.fixture
+def tuned(encoders, values, train, tune):
+    """A tower of some kind that was trained a little, and what it reads."""
+
+    def make(kind, source=None, **options):
+        torch.manual_seed(1)
+        options.setdefault("dim", None if "clip" in kind else 6)
+        tower = load_tower(source or encoders[kind], tune(**options))
+        train(tower, values(tower))
+        return tower, values(tower)
+
+    return make
