@@ -50,7 +50,7 @@ class FinetuneResult:
     Attributes:
         curve: All that was logged.
         parameters: Modality to how many parameters were trained, and how many there are.
-        seconds: Of views, training and validation.
+        seconds: Of views, training and validation, with those of the runs it went on from.
         peak_memory_gb: Most memory that was held, of the device or else of the process.
         problems: Modality to item id to the reason why training could not read it.
         temperature: Of the contrast, as it was learned.
@@ -176,7 +176,7 @@ def finetune(
     return FinetuneResult(
         curve,
         parameters,
-        time.perf_counter() - started,
+        module.seconds_before + time.perf_counter() - started,
         max(peak, default=0.0),
         module.problems,
         float(module.temperature().detach()),

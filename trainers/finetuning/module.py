@@ -53,6 +53,7 @@ class FinetuneModule(LightningModule):
 
     Attributes:
         problems: Modality to item id to the reason why training could not read it.
+        seconds_before: Of the runs that this one goes on from.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class FinetuneModule(LightningModule):
         self.memories = nn.ModuleList(o for o in objectives if isinstance(o, nn.Module))
         self._seed = seed
         self.problems: dict[str, dict[str, str]] = {}
+        self.seconds_before, self._began = 0.0, time.perf_counter()
         self._frozen: dict[str, Tensor] = {}
         if config.drift_weight and config.drift in ("features", "similarity"):
             self._frozen = {
@@ -136,6 +138,14 @@ class FinetuneModule(LightningModule):
         limit = self.trainer.limit_train_batches
         steps: int = module.num_steps
         return min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep how long it took so far."""
+        checkpoint["seconds"] = self.seconds_before + time.perf_counter() - self._began
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.seconds_before = checkpoint.get("seconds", 0.0)
 
     def on_train_epoch_start(self) -> None:
         """Start the clock."""

@@ -351,6 +351,16 @@ def test_a_resumed_run_may_be_served_and_written_differently(shop, towers, told,
     assert set(curve(result, "train/loss")) == {0, 1}
 
 
+def test_seconds_are_those_of_all_pieces_of_a_run(shop, towers, told, tmp_path):
+    finetune(told(1), shop, copy.deepcopy(towers), folder=tmp_path, progress=False)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    assert 0 < checkpoint["seconds"] < 60
+    torch.save({**checkpoint, "seconds": 1000.0}, last)
+    resumed = finetune(told(2), shop, towers, folder=tmp_path, resume=str(last), progress=False)
+    assert 1000 < resumed.seconds < 1060
+
+
 def test_workers_serve_a_resumed_run_what_an_unbroken_one_sees(shop, towers, told, tmp_path):
     whole, resumed = unbroken_and_resumed(told(4, workers=1), shop, towers, tmp_path)
     assert curve(resumed, "train/loss") == pytest.approx(curve(whole, "train/loss"), abs=1e-6)
