@@ -193,6 +193,7 @@ def test_towers_of_two_libraries_are_written_as_one_open_clip_model(
     again[0].save_pretrained(tmp_path / "one")
     for folder in ("clip", "one"):
         open_clip.create_model(f"local-dir:{tmp_path / folder}")
+        shutil.rmtree(tmp_path / folder)  # each names itself, not the one before
 
 
 @pytest.mark.parametrize(
