@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mmalign.errors import ConfigError, TrainingError
 from mmalign.experiment import ExperimentConfig, TrainingConfig
@@ -33,6 +37,21 @@ __all__ = ["run_lightning"]
 
 LAST = "last"
 BEST = "best"
+PART = ".part"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+KNOWN = (
+    (
+        "out of memory|allocate memory|not enough memory",
+        "training ran out of memory",
+        "lower batch_size, or set finetune.chunk_size",
+    ),
+    (
+        "converted to type float without overflow",
+        "a step of training is too large for a number",
+        "lower learning_rate",
+    ),
+)
+"""What torch says in a RuntimeError that is no bug, what it means, and what to do."""
 
 
 def run_lightning(
@@ -72,8 +91,8 @@ def run_lightning(
 
     Raises:
         ConfigError: An argument that ``Trainer`` does not take.
-        TrainingError: The checkpoint cannot be read or is of another run, or training was
-            interrupted.
+        TrainingError: The checkpoint cannot be read or is of another run, training was
+            interrupted, the disk is full, or torch ran out of memory or of numbers.
     """
     if resume is not None:
         check_resumable(module, resume, origin)
@@ -83,6 +102,12 @@ def run_lightning(
     is_validated = is_validated and options.get("limit_val_batches") != 0
     best = _Best(resume, folder / "checkpoints", training.monitor) if is_validated else None
     last = _last(folder)
+
+    def go_on() -> str:
+        # best_model_path is set before the file is saved; an earlier run may have left one there.
+        saved = last._last_checkpoint_saved or resume
+        return f"go on with --ckpt_path {saved}" if saved else "start again"
+
     every: list[Callback] = [*callbacks, LastEpoch(), curve, Origin(origin), last]
     if config is not None:
         every.append(ConfigFile(config, folder))
@@ -99,9 +124,14 @@ def run_lightning(
         options["enable_progress_bar"] = False
     with quiet_lightning():
         trainer = _trainer(folder, every, options)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of somebody else
+            trainer.strategy.checkpoint_io = _WholeFiles(go_on)
+        if trainer.is_global_zero:
+            for left in (folder / "checkpoints").glob(f"*{PART}"):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
         torch.manual_seed(seed)
         module.train()  # whoever prepared it may have left it in evaluation mode
-        with _one_line_errors(trainer, last):
+        with _one_line_errors(trainer, go_on):
             trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
     if best is not None and best.best_model_path:
         module.load_state_dict(read_checkpoint(best.best_model_path)["state_dict"])
@@ -126,6 +156,52 @@ def _trainer(folder: Path, callbacks: list[Callback], options: Mapping[str, Any]
             got={name: options[name] for name in options if name not in TRAINER_DEFAULTS},
             fix=f"mend the trainer options: {error}",
         ) from None
+
+
+class _WholeFiles(TorchCheckpointIO):
+    """Saves a checkpoint whole or not at all, wherever the system keeps its temporary files.
+
+    Args:
+        go_on: Says how to go on where that fails.
+    """
+
+    def __init__(self, go_on: Callable[[], str]) -> None:
+        self._go_on = go_on
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint; what was there before stays until the new one is on the disk."""
+        if "://" in str(path):  # of a callback that is not ours
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with _replacing(Path(path), self._go_on()) as part, _temporary_files_in(part.parent):
+            super().save_checkpoint(checkpoint, part, storage_options)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path, go_on: str) -> Iterator[Path]:
+    """Write a checkpoint in a folder beside it, out of which it takes its place at the end."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(PART, dir=path.parent) as folder:
+            part = Path(folder, path.name)
+            yield part
+            part.replace(path)
+    except OSError as error:
+        raise _refused(f"could not save the checkpoint {path}", error, go_on) from error
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Lightning writes a temporary file and moves it; from another disk that is a copy."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 class _Best(ModelCheckpoint):
@@ -164,10 +240,8 @@ class _Best(ModelCheckpoint):
                     got=str(beside),
                     fix="copy both, or resume in the run's own folder",
                 )
-            own.parent.mkdir(parents=True, exist_ok=True)
-            part = own.with_suffix(f".{os.getpid()}.part")
-            shutil.copyfile(beside, part)
-            part.replace(own)
+            with _replacing(own, f"go on with --ckpt_path {self._resume}") as part:
+                shutil.copyfile(beside, part)
             score = state_dict["best_model_score"]
             state_dict = {
                 **state_dict,
@@ -189,21 +263,39 @@ def _last(folder: Path) -> ModelCheckpoint:
 
 
 @contextmanager
-def _one_line_errors(trainer: Trainer, last: ModelCheckpoint) -> Iterator[None]:
-    """Say in one line why training stopped, and how to go on."""
+def _one_line_errors(trainer: Trainer, go_on: Callable[[], str]) -> Iterator[None]:
+    """Say in one line why training stopped, and how to go on; a bug keeps its traceback."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C
-        saved = last.best_model_path  # of this run: the folder may hold an earlier one's
-        fix = f"go on with --ckpt_path {saved}" if saved else "start again"
-        raise TrainingError("training was interrupted", fix=fix) from None
+        raise TrainingError("training was interrupted", fix=go_on()) from None
     except MisconfigurationException as error:
         raise ConfigError("lightning cannot train like this", fix=str(error)) from None
+    except OSError as error:
+        first = error.__context__
+        if isinstance(first, TrainingError):  # after which a log could not be closed either
+            raise first from first.__cause__
+        if error.errno not in FULL:
+            raise
+        raise _refused(f"could not write to {trainer.default_root_dir}", error, go_on()) from error
+    except TrainingError:
+        raise
     except RuntimeError as error:
-        if isinstance(error, TrainingError) or trainer.world_size == 1:
+        lines = str(error).splitlines()
+        for pattern, problem, fix in KNOWN:
+            said = [line for line in lines if re.search(pattern, line)]
+            if said:
+                got = said[-1].rpartition("] ")[2]  # without the place in torch's own source
+                raise TrainingError(problem, got=got, fix=fix) from error
+        if trainer.world_size == 1:
             raise
         raise TrainingError(
             f"process {trainer.global_rank} of {trainer.world_size} had to stop",
-            got=str(error).partition("\n")[0],
+            got=lines[0] if lines else "",
             fix="see what the other processes say",
         ) from error
+
+
+def _refused(problem: str, error: OSError, go_on: str) -> TrainingError:
+    remedy = "free space" if error.errno in FULL else "mend that"
+    return TrainingError(problem, got=error.strerror or str(error), fix=f"{remedy}, then {go_on}")

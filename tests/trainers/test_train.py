@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
+import shutil
 import signal
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mmalign.errors import ConfigError, TrainingError
 from mmalign.evaluation.protocol import evaluate
@@ -209,6 +217,171 @@ def test_the_best_before_an_interruption_is_still_the_best_after_it(shop, monkey
     run = shop.train(max_epochs=4, resume=str(last))
     assert run.checkpoint("best")["epoch"] == 0
     assert same_weights(run.model.network.state_dict(), mean_of(run, "best"))
+
+
+class Full(Callback):
+    """Fills a disk at the start of an epoch, but for some bytes."""
+
+    def __init__(self, folder, epoch, left=0):
+        self.folder, self.epoch, self.left = folder, epoch, left
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            free = shutil.disk_usage(self.folder).free - self.left
+            (self.folder / "filler").write_bytes(bytes(free // 4096 * 4096))
+
+
+@pytest.mark.parametrize("left", [0, 8192, 65536])
+def test_a_full_disk_leaves_the_last_checkpoint_to_go_on_from(shop, small_disk, monkeypatch, left):
+    script(monkeypatch, [0.3, 0.2, 0.1, 0.1, 0.3, 0.2, 0.1])
+    shop.folder = small_disk(4_000_000)
+    last = shop.folder / "run" / "checkpoints" / "last.ckpt"
+    saves = rf"could not save .*last\.ckpt \(got 'No space.*free space, then .*--ckpt_path {last}$"
+    with pytest.raises(TrainingError, match=saves) as caught:
+        shop.train(callbacks=[Full(shop.folder, 2, left)])
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert sorted(p.name for p in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    (shop.folder / "filler").unlink()
+    resumed, whole = shop.train(resume=str(last)), shop.train(folder="whole")
+    np.testing.assert_array_equal(resumed.model.vectors, whole.model.vectors)
+
+
+def test_a_disk_that_is_full_before_the_first_checkpoint_is_one_line(shop, small_disk):
+    shop.folder = small_disk(4_000_000)
+    shop.train(max_epochs=1, folder="run")  # what it saved is not a place to go on from
+    with pytest.raises(
+        TrainingError, match=r"could not (save|write).*free space, then start again"
+    ):
+        shop.train(callbacks=[Full(shop.folder, 0)])
+
+
+def fail(monkeypatch, error, after):
+    """Let the system fail to keep what is written, after some files."""
+    real, calls = os.fsync, []
+
+    def fsync(handle):
+        calls.append(handle)
+        if len(calls) > after:
+            raise error
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (0, r"checkpoint .*best\.ckpt \(got 'No space left.*: free space, then start again$"),
+        (1, r"checkpoint .*last\.ckpt \(got 'No space left.*: free space, then start again$"),
+        (2, r"checkpoint .*best\.ckpt .*: free space, then go on with --ckpt_path .*last\.ckpt$"),
+        (3, r"checkpoint .*last\.ckpt .*: free space, then go on with --ckpt_path .*last\.ckpt$"),
+    ],
+)
+def test_a_checkpoint_is_saved_whole_or_not_at_all(shop, monkeypatch, after, message):
+    shop.train(max_epochs=1)  # whose checkpoints a new run does not name
+    with monkeypatch.context() as patch:
+        script(patch, [0.1, 0.2, 0.3])
+        fail(patch, OSError(errno.ENOSPC, "No space left on device"), after)
+        with pytest.raises(TrainingError, match=message):
+            shop.train(max_epochs=3)
+    folder = shop.folder / "run" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert torch.load(folder / "best.ckpt", weights_only=True)["epoch"] == after // 3
+    resumed = shop.train(resume=str(folder / "last.ckpt"))
+    assert [point.epoch for point in resumed.curve if point.name == "train/loss"] == [0, 1, 2]
+
+
+def test_a_resumed_run_that_saves_nothing_goes_on_from_where_it_did(shop, monkeypatch):
+    first = shop.train(max_epochs=1, folder="first").folder / "checkpoints" / "last.ckpt"
+    fail(monkeypatch, OSError(errno.EIO, "Input/output error"), 0)
+    with pytest.raises(TrainingError, match=rf"Input/output.*: mend that, then .*path {first}$"):
+        shop.train(resume=str(first))
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(shop):
+    folder = shop.train(max_epochs=1).folder / "checkpoints"
+    (folder / "4711.part").mkdir()
+    (folder / "4711.part" / "last.ckpt").write_bytes(b"torn")
+    shop.train(max_epochs=2)
+    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_checkpoints_do_not_pass_through_another_disk(shop, small_disk, monkeypatch):
+    elsewhere = str(small_disk(4096))
+    monkeypatch.setattr(tempfile, "tempdir", elsewhere)
+    run = shop.train(max_epochs=1)
+    assert run.checkpoint("last")["epoch"] == 0
+    assert tempfile.tempdir == elsewhere
+
+
+def test_checkpoints_of_other_callbacks_may_lie_elsewhere(shop):
+    shop.train(max_epochs=1, callbacks=[ModelCheckpoint("memory://elsewhere", "own", "train/loss")])
+    assert fsspec.filesystem("memory").exists("/elsewhere/own.ckpt")
+
+
+def test_who_saves_checkpoints_may_be_told(shop):
+    class Own(TorchCheckpointIO):
+        saved = 0
+
+        def save_checkpoint(self, *args, **options):
+            self.saved += 1
+            super().save_checkpoint(*args, **options)
+
+    own = Own()
+    shop.train(max_epochs=1, plugins=[own])
+    assert own.saved == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "2 GiB.*batch_size",
+        ),
+        (
+            RuntimeError(
+                "Caught in worker 0.\nDefaultCPUAllocator: can't allocate memory: 8 bytes"
+            ),
+            r"ran out of memory \(got \"DefaultCPUAllocator.*8 bytes\"\): lower batch_size",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_line(shop, monkeypatch, error, message):
+    interrupt(monkeypatch, 1, error)
+    with pytest.raises(TrainingError, match=message) as caught:
+        shop.train()
+    assert caught.value.__cause__ is error
+
+
+def test_how_much_memory_was_asked_for_is_said(shop, monkeypatch):
+    monkeypatch.setattr(AlignedModule, "training_step", lambda *_: torch.empty(10**15))
+    with pytest.raises(TrainingError, match=r"tried to allocate 4\d{15} bytes"):
+        shop.train()
+
+
+def test_a_log_that_cannot_be_closed_does_not_hide_the_checkpoint(shop, monkeypatch):
+    def finalize(self, status):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fail(monkeypatch, OSError(errno.EIO, "Input/output error"), 0)
+    monkeypatch.setattr(CSVLogger, "finalize", finalize)
+    with pytest.raises(TrainingError, match=r"checkpoint .*ckpt \(got 'Input/output error'"):
+        shop.train(max_epochs=1)
+
+
+def test_a_step_that_no_number_can_hold_is_one_line(shop):
+    with pytest.raises(TrainingError, match=r"too large for a number .*lower learning_rate"):
+        shop.train(model={"learning_rate": 1e39})
+
+
+def test_a_bug_keeps_its_traceback(shop, monkeypatch):
+    error = RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+    interrupt(monkeypatch, 1, error)
+    with pytest.raises(RuntimeError) as caught:
+        shop.train()
+    assert caught.value is error
 
 
 def test_an_interruption_leaves_ctrl_c_as_it_was(shop, monkeypatch):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -19,6 +23,8 @@ from mmalign.trainers.finetuning.seeding import seeded
 __all__ = ["Views"]
 
 BATCH_SIZE = 64
+ABANDONED = 60 * 60
+"""Seconds without a write after which an unfinished file is one of a process that died."""
 
 
 class Views:
@@ -60,6 +66,10 @@ class Views:
         paths = [folder / f"{name}-{number}.npy" for number in range(count)]
         for other in set(folder.glob("*.npy")) - set(paths):
             other.unlink(missing_ok=True)
+        for left in folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):  # another process may be quicker
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    left.unlink()
         for number, path in enumerate(paths):
             if path.is_file():
                 continue
@@ -97,38 +107,32 @@ class Views:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write(self, path: Path, tower: Tower, values: Sequence[Media | None]) -> None:
-        """Write the file of one view, whole or not at all."""
+        """Write the file of one view, whole or not at all.
+
+        It is not mapped into memory, where a full disk would kill the process.
+        """
         part = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        view: NDArray[np.float16] | None = None
+        first: int | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for start in range(0, len(self._rows), BATCH_SIZE):
-                block = self._rows[start : start + BATCH_SIZE]
-                read = [value for row in block if (value := values[row]) is not None]
-                batch = tower.collate(read, training=True)
-                for place, reason in batch.problems.items():
-                    self._reasons[int(block[place])] = reason
-                if not batch.kept:
-                    continue
-                hidden = tower.lower(batch.inputs).cpu().numpy()
-                if not np.abs(hidden).max() < np.finfo(np.float16).max:
-                    raise TrainingError(
-                        "what the frozen part of the picture tower gives is too large to be kept",
-                        got=float(np.abs(hidden).max()),
-                        fix="set finetune.image.views: 0",
-                    )
-                if view is None:
-                    shape = (len(self._rows), *hidden.shape[1:])
-                    view = np.lib.format.open_memmap(part, "w+", np.float16, shape)
-                    view[:] = np.nan
-                view[start + np.asarray(batch.kept)] = hidden
-            if view is None:
+            with part.open("wb") as file:
+                for start in range(0, len(self._rows), BATCH_SIZE):
+                    block = self._rows[start : start + BATCH_SIZE]
+                    hidden = self._hidden(tower, values, block)
+                    if hidden is None:
+                        continue
+                    if first is None:
+                        first = _reserve(file, (len(self._rows), *hidden.shape[1:]))
+                    file.seek(first + start * hidden[0].nbytes)
+                    file.write(hidden.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            if first is None:
                 raise DataError(
                     "not one picture to train on can be read",
                     got=next(iter(self._reasons.values()), "no item has one"),
                     fix="check data.path and data.image",
                 )
-            view.flush()  # type: ignore[attr-defined]
             part.replace(path)
         except OSError as error:
             raise DataError(
@@ -138,3 +142,39 @@ class Views:
             ) from error
         finally:
             part.unlink(missing_ok=True)
+
+    def _hidden(
+        self, tower: Tower, values: Sequence[Media | None], block: IntArray
+    ) -> NDArray[np.float16] | None:
+        """Run the frozen part over some items; NaN where a picture cannot be read."""
+        read = [value for row in block if (value := values[row]) is not None]
+        batch = tower.collate(read, training=True)
+        for place, reason in batch.problems.items():
+            self._reasons[int(block[place])] = reason
+        if not batch.kept:
+            return None
+        hidden = tower.lower(batch.inputs).cpu().numpy()
+        if not np.abs(hidden).max() < np.finfo(np.float16).max:
+            raise TrainingError(
+                "what the frozen part of the picture tower gives is too large to be kept",
+                got=float(np.abs(hidden).max()),
+                fix="set finetune.image.views: 0",
+            )
+        rows = np.full((len(block), *hidden.shape[1:]), np.nan, np.float16)
+        rows[batch.kept] = hidden
+        return rows
+
+
+def _reserve(file: BinaryIO, shape: tuple[int, ...]) -> int:
+    """Fill a file with an array of NaN, so that a full disk shows before the long work.
+
+    Returns:
+        Where the array starts.
+    """
+    row = np.full(shape[1:], np.nan, np.float16)
+    header = {"descr": row.dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    first = file.tell()
+    for _ in range(shape[0]):
+        file.write(row.tobytes())
+    return first

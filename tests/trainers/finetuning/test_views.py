@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from mmalign.errors import DataError, TrainingError
+from mmalign.trainers.finetuning import views
 from mmalign.trainers.finetuning.views import Views
 
 
@@ -99,10 +105,76 @@ def test_no_picture_at_all_is_one_line(make, shop):
         make([b"broken"] * len(shop.items))
 
 
-def test_a_full_disk_is_one_line(make, monkeypatch):
+def test_a_full_disk_is_one_line(make, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match=r"No space left.*views"):
         make()
+    assert not list((tmp_path / "views").iterdir())
+
+
+WRITES = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmalign.errors import DataError
+from mmalign.interfaces import TowerBatch
+from mmalign.trainers.finetuning.views import Views
+
+class Tower:
+    runs = 0
+    def collate(self, values, *, training):
+        return TowerBatch(torch.zeros(len(values), 1000), list(range(len(values))))
+    def lower(self, inputs):
+        Tower.runs += 1
+        return inputs
+
+try:
+    rows = np.arange(1000)
+    Views(Tower(), ["a"] * 1000, rows, count=1, seed=0, folder=Path(sys.argv[1]), name="a")
+except DataError as error:
+    sys.exit(f"{Tower.runs} run: {error}")
+"""
+
+
+def test_a_disk_that_is_full_does_not_kill_the_process(small_disk):
+    """In a process of its own, which the system would kill by SIGBUS."""
+    folder = small_disk(1_000_000) / "views"  # half of what is to be kept
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES, str(folder)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert re.search(r"^1 run: could not keep views .*No space left.*free space", done.stderr, re.M)
+    assert not list(folder.iterdir())
+
+
+def test_pictures_that_cannot_be_read_may_fill_a_block(make, shop, monkeypatch):
+    monkeypatch.setattr(views, "BATCH_SIZE", 4)
+    values = list(shop.items["image"])
+    values[:4], values[12:] = [b"broken"] * 4, [b"broken"] * len(values[12:])
+    for _ in range(2):
+        batch = make(values).collate(np.arange(20))
+        assert batch.kept == list(range(4, 12))
+        torch.testing.assert_close(
+            batch.inputs["hidden"],
+            torch.from_numpy(np.stack([np.frombuffer(v, np.float32) for v in values[4:12]])),
+            atol=1e-3,
+            rtol=1e-3,
+        )
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(make, tmp_path):
+    folder = tmp_path / "views"
+    folder.mkdir()
+    old, young = folder / "a-0.dead.tmp", folder / "a-0.beef.tmp"
+    for path in (old, young):
+        path.write_bytes(b"torn")
+    os.utime(old, (0, 0))
+    make()
+    assert not old.exists()
+    assert young.exists()  # another process may be at it
