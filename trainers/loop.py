@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -30,15 +26,19 @@ from mmalign.trainers.callbacks import (
     Lines,
     quiet_lightning,
 )
+from mmalign.trainers.checkpoints import (
+    FULL,
+    Best,
+    WholeFiles,
+    last_checkpoint,
+    refused,
+    remove_parts,
+)
 from mmalign.trainers.options import TRAINER_DEFAULTS
 from mmalign.trainers.resume import Origin, check_resumable, read_checkpoint
 
 __all__ = ["run_lightning"]
 
-LAST = "last"
-BEST = "best"
-PART = ".part"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 KNOWN = (
     (
         "out of memory|allocate memory|not enough memory",
@@ -98,10 +98,10 @@ def run_lightning(
         check_resumable(module, resume, origin)
     given = {name: value for name, value in trainer_options.items() if value is not None}
     options = {**TRAINER_DEFAULTS, **given}
-    curve = Curve()
+    curve, checkpoints = Curve(), folder / "checkpoints"
     is_validated = is_validated and options.get("limit_val_batches") != 0
-    best = _Best(resume, folder / "checkpoints", training.monitor) if is_validated else None
-    last = _last(folder)
+    best = Best(resume, checkpoints, training.monitor) if is_validated else None
+    last = last_checkpoint(checkpoints)
 
     def go_on() -> str:
         # best_model_path is set before the file is saved; an earlier run may have left one there.
@@ -125,10 +125,9 @@ def run_lightning(
     with quiet_lightning():
         trainer = _trainer(folder, every, options)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of somebody else
-            trainer.strategy.checkpoint_io = _WholeFiles(go_on)
+            trainer.strategy.checkpoint_io = WholeFiles(go_on)
         if trainer.is_global_zero:
-            for left in (folder / "checkpoints").glob(f"*{PART}"):  # by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            remove_parts(checkpoints)
         torch.manual_seed(seed)
         module.train()  # whoever prepared it may have left it in evaluation mode
         with _one_line_errors(trainer, go_on):
@@ -158,110 +157,6 @@ def _trainer(folder: Path, callbacks: list[Callback], options: Mapping[str, Any]
         ) from None
 
 
-class _WholeFiles(TorchCheckpointIO):
-    """Saves a checkpoint whole or not at all, wherever the system keeps its temporary files.
-
-    Args:
-        go_on: Says how to go on where that fails.
-    """
-
-    def __init__(self, go_on: Callable[[], str]) -> None:
-        self._go_on = go_on
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Write a checkpoint; what was there before stays until the new one is on the disk."""
-        if "://" in str(path):  # of a callback that is not ours
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        with _replacing(Path(path), self._go_on()) as part, _temporary_files_in(part.parent):
-            super().save_checkpoint(checkpoint, part, storage_options)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-
-
-@contextmanager
-def _replacing(path: Path, go_on: str) -> Iterator[Path]:
-    """Write a checkpoint in a folder beside it, out of which it takes its place at the end."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(PART, dir=path.parent) as folder:
-            part = Path(folder, path.name)
-            yield part
-            part.replace(path)
-    except OSError as error:
-        raise _refused(f"could not save the checkpoint {path}", error, go_on) from error
-
-
-@contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Lightning writes a temporary file and moves it; from another disk that is a copy."""
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-class _Best(ModelCheckpoint):
-    """Takes over what was best in the run that is resumed, wherever that lies now.
-
-    Lightning forgets the best score when the folder is another one, and the first epoch after
-    would then pass for the best.
-
-    Args:
-        resume: The checkpoint to go on from; the best is looked for beside it.
-        folder: Of this run's checkpoints.
-        monitor: Metric to watch.
-    """
-
-    def __init__(self, resume: str | None, folder: Path, monitor: str) -> None:
-        # Right after validation, before the last checkpoint, which remembers what was best so far.
-        super().__init__(
-            folder,
-            BEST,
-            monitor,
-            mode="max",
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
-        self._resume = resume
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copy the best checkpoint into the folder of this run, and remember it by its score."""
-        before, here = str(state_dict["best_model_path"]), str(self.dirpath)
-        if before and self._resume is not None and state_dict["dirpath"] != here:
-            beside = Path(self._resume).with_name(Path(before).name)
-            own = Path(here, f"{BEST}.ckpt")
-            if not beside.is_file():
-                raise TrainingError(
-                    "the best checkpoint of that run is not beside the one to resume from",
-                    got=str(beside),
-                    fix="copy both, or resume in the run's own folder",
-                )
-            with _replacing(own, f"go on with --ckpt_path {self._resume}") as part:
-                shutil.copyfile(beside, part)
-            score = state_dict["best_model_score"]
-            state_dict = {
-                **state_dict,
-                "dirpath": here,
-                "best_model_path": str(own),
-                "kth_best_model_path": str(own),
-                "best_k_models": {str(own): score},
-                "last_model_path": "",
-            }
-        super().load_state_dict(state_dict)
-
-
-def _last(folder: Path) -> ModelCheckpoint:
-    # At the end of an epoch, after validation, all state is settled: resumed from there, a run
-    # goes on as if it had never stopped.
-    return ModelCheckpoint(
-        folder / "checkpoints", LAST, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-
-
 @contextmanager
 def _one_line_errors(trainer: Trainer, go_on: Callable[[], str]) -> Iterator[None]:
     """Say in one line why training stopped, and how to go on; a bug keeps its traceback."""
@@ -277,7 +172,7 @@ def _one_line_errors(trainer: Trainer, go_on: Callable[[], str]) -> Iterator[Non
             raise first from first.__cause__
         if error.errno not in FULL:
             raise
-        raise _refused(f"could not write to {trainer.default_root_dir}", error, go_on()) from error
+        raise refused(f"could not write to {trainer.default_root_dir}", error, go_on()) from error
     except TrainingError:
         raise
     except RuntimeError as error:
@@ -294,8 +189,3 @@ def _one_line_errors(trainer: Trainer, go_on: Callable[[], str]) -> Iterator[Non
             got=lines[0] if lines else "",
             fix="see what the other processes say",
         ) from error
-
-
-def _refused(problem: str, error: OSError, go_on: str) -> TrainingError:
-    remedy = "free space" if error.errno in FULL else "mend that"
-    return TrainingError(problem, got=error.strerror or str(error), fix=f"{remedy}, then {go_on}")
