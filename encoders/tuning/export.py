@@ -20,7 +20,7 @@ from mmalign.encoders.folders import PAIR_PRESETS, read_json, write_json
 from mmalign.encoders.presets import FOLDER_PRESET, AdapterConfig, PresetConfig
 from mmalign.encoders.projection import write_projection
 from mmalign.encoders.runtime import quiet_transformers
-from mmalign.encoders.tuning.alone import write_adapter
+from mmalign.encoders.tuning.adapter import write_adapter
 from mmalign.encoders.tuning.assemble import fits_open_clip, place_open_clip, write_open_clip
 from mmalign.encoders.tuning.lora import merged
 from mmalign.encoders.vision import timm_settings
