@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmalign.encoders.folders import read_json
 from mmalign.errors import EncoderError, MissingDependencyError, nearest
 from mmalign.interfaces import Encoded, FloatArray
 
@@ -85,10 +86,19 @@ def fingerprint(source: Source, behaviour: Mapping[str, Any]) -> str:
         digest.update(f"\nweights {file_sha256(path)}".encode())
     for name in _DECISIVE_FILES:
         if (source.folder / name).is_file():
-            digest.update(f"\n{name} {file_sha256(source.folder / name)}".encode())
+            digest.update(f"\n{name} {_side_file_sha256(source.folder / name)}".encode())
     for path in source.additions:
         digest.update(f"\n{path.parent.name}/{path.name} {file_sha256(path)}".encode())
     return digest.hexdigest()
+
+
+def _side_file_sha256(path: Path) -> str:
+    """Digest of a side file, but for the place of its folder, which tuned towers tell open_clip."""
+    if path.name != "open_clip_config.json" or not path.with_name("config.json").is_file():
+        return file_sha256(path)
+    told = read_json(path)
+    told.get("model_cfg", {}).get("text_cfg", {}).pop("hf_model_name", None)
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 class Rows:

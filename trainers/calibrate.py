@@ -30,8 +30,10 @@ COLD_NETWORK = 0.3
 COLD_SHARES = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
 CLEAR_GAIN = 0.02
 """By which another share must be better: valid's cold items are few, and small gains are chance."""
+FAR = 20.0
+"""Deviations beyond which a score counts as this far: of a user whose warm scores hardly differ."""
 MAX_USERS = 2000
-MAX_SCORES = 10_000_000
+MAX_SCORES = 30_000_000
 """Users times items: what bounds time and memory for a large catalogue."""
 
 
@@ -40,8 +42,8 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
 
     The first 20 warm and the first 20 cold items of a user are merged into one list. What decides
     there is the cross entropy between its softmax and its hits (ListNet: Cao et al., Learning to
-    rank: from pairwise approach to listwise approach, 2007), each by its share of the ideal DCG:
-    it depends less on which few cold items valid has than the best NDCG of a grid does.
+    rank: from pairwise approach to listwise approach, 2007), each over the user's ideal DCG: it
+    depends less on which few cold items valid has than the best NDCG of a grid does.
 
     Args:
         model: Fitted.
@@ -62,10 +64,11 @@ def choose_calibration(model: Model[Any], catalog: Catalog, *, seed: int = 0) ->
         cold_scale=RIDGE_SCALE,
     )
     part = build_slice(catalog, "valid", "all")
-    if not len(part.users):
+    known = np.flatnonzero(part.history.getnnz(axis=1))  # others are shown what is popular
+    if not len(known):
         return chosen
     count = min(MAX_USERS, max(1, MAX_SCORES // len(model.warm)))
-    rows = np.random.default_rng(seed).permutation(len(part.users))[:count]
+    rows = np.random.default_rng(seed).permutation(known)[:count]
     scores = model.components(part.history[rows])
     standard = {
         name: standardise(raw, model.warm)[:, part.candidates] for name, raw in scores.items()
@@ -148,7 +151,7 @@ def _merge(warm: _Side, cold: _Side, taken: IntArray, start: Calibration) -> Cal
     gains = torch.from_numpy(np.hstack([warm_hits, cold_hits]) / ideal[truths - 1, None])
     allowed = torch.from_numpy(np.isfinite(np.hstack([warm_scores, cold_scores])))
     z_warm, z_cold = (
-        torch.from_numpy(np.where(np.isfinite(x), x, 0).astype(np.float64))
+        torch.from_numpy(np.where(np.isfinite(x), x, 0).clip(-FAR, FAR).astype(np.float64))
         for x in (warm_scores, cold_scores)
     )
     ratio = torch.from_numpy(history - usual)[:, None]

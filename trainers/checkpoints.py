@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mmalign.errors import TrainingError
 
-__all__ = ["FULL", "Best", "WholeFiles", "last_checkpoint", "refused", "remove_parts"]
+__all__ = ["FULL", "Best", "Last", "WholeFiles", "last_saved", "refused", "remove_parts"]
 
 LAST = "last"
 BEST = "best"
@@ -24,12 +25,21 @@ PART = ".part"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def last_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Save at the end of each epoch, after validation, where all state is settled.
+class Last(ModelCheckpoint):
+    """Saves at the end of each epoch, after validation, where all state is settled.
 
     Resumed from there, a run goes on as if it had never stopped.
     """
-    return ModelCheckpoint(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False)
+
+
+def last_saved(trainer: Trainer) -> str | Path | None:
+    """The checkpoint to go on from: of this run, else the one that it went on from itself."""
+    # best_model_path is set before the file is saved, and comes from an earlier run too.
+    own = (c._last_checkpoint_saved for c in trainer.checkpoint_callbacks if isinstance(c, Last))
+    return next(filter(None, own), None) or trainer.ckpt_path
 
 
 def remove_parts(folder: Path) -> None:

@@ -140,6 +140,7 @@ def finetune(
         contents=contents,
         validate=lambda: measured("valid"),
         seed=config.seed,
+        began=started,
     )
     batches: LightningDataModule
     if stream is not None:

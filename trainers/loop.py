@@ -29,8 +29,9 @@ from mmalign.trainers.callbacks import (
 from mmalign.trainers.checkpoints import (
     FULL,
     Best,
+    Last,
     WholeFiles,
-    last_checkpoint,
+    last_saved,
     refused,
     remove_parts,
 )
@@ -43,7 +44,7 @@ KNOWN = (
     (
         "out of memory|allocate memory|not enough memory",
         "training ran out of memory",
-        "lower batch_size, or set finetune.chunk_size",
+        "lower batch_size, or set chunk_size of finetune",
     ),
     (
         "converted to type float without overflow",
@@ -101,14 +102,12 @@ def run_lightning(
     curve, checkpoints = Curve(), folder / "checkpoints"
     is_validated = is_validated and options.get("limit_val_batches") != 0
     best = Best(resume, checkpoints, training.monitor) if is_validated else None
-    last = last_checkpoint(checkpoints)
 
     def go_on() -> str:
-        # best_model_path is set before the file is saved; an earlier run may have left one there.
-        saved = last._last_checkpoint_saved or resume
+        saved = last_saved(trainer)
         return f"go on with --ckpt_path {saved}" if saved else "start again"
 
-    every: list[Callback] = [*callbacks, LastEpoch(), curve, Origin(origin), last]
+    every: list[Callback] = [*callbacks, LastEpoch(), curve, Origin(origin), Last(checkpoints)]
     if config is not None:
         every.append(ConfigFile(config, folder))
     if best is not None:

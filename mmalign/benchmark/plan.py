@@ -22,6 +22,9 @@ from mmalign.models import MODELS
 
 __all__ = ["Job", "Plan", "make_plan", "measure_job", "tune_job"]
 
+CODE_VERSION = 2
+"""Raise it when the code changes what a model or its calibration gives: runs are made anew."""
+
 Modalities = Mapping[str, tuple[str, ...]]
 
 
@@ -117,7 +120,7 @@ def measure_job(plan: Plan, model: str, values: Mapping[str, Any], seed: int) ->
 def _job(kind: Literal["tune", "measure"], plan: Plan, config: ExperimentConfig, more: Any) -> Job:
     modalities = plan.modalities[config.model.name]
     decisive = {
-        "version": __version__,
+        "version": [__version__, CODE_VERSION],
         "data": plan.data.read_by(modalities),
         "modalities": modalities,
         "seed": config.seed,

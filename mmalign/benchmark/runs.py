@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmalign.benchmark.children import run_child
@@ -22,6 +24,8 @@ from mmalign.errors import MissingDependencyError, TrainingError
 from mmalign.interfaces import Features
 
 __all__ = ["Outcome", "run_plan"]
+
+SCRATCH = ".features-"
 
 
 @dataclass
@@ -59,7 +63,7 @@ def run_plan(plan: Plan, features: Features, output: Path) -> Outcome:
     }
     progress = Progress(steps)
     output.mkdir(parents=True, exist_ok=True)
-    with _written(features, output / ".features") as file:
+    with _written(features, output) as file:
         for model in plan.modalities:
             worker = _Worker(plan, model, file, output, progress)
             try:
@@ -77,15 +81,26 @@ def run_plan(plan: Plan, features: Features, output: Path) -> Outcome:
 
 
 @contextmanager
-def _written(features: Features, folder: Path) -> Iterator[Path]:
-    """A file for the children to read; one that a killed run left goes first."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+def _written(features: Features, output: Path) -> Iterator[Path]:
+    """A file for the children to read; those that killed runs left go first."""
+    for left in output.glob(f"{SCRATCH}*"):
+        if not is_running(left.name.removeprefix(SCRATCH).partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=output) as folder:
+        file = Path(folder, "features.safetensors")
+        write_features(features, file)
+        yield file
+
+
+def is_running(process: str) -> bool:
+    """Whether a process of this number is there."""
     try:
-        write_features(features, folder / "features.safetensors")
-        yield folder / "features.safetensors"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class _Worker:

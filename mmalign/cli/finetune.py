@@ -16,7 +16,7 @@ from mmalign.cli.process import process_number
 from mmalign.cli.setup import check_encoders, resolve_paths, run_folder
 from mmalign.data.catalog import Catalog
 from mmalign.data.stream import ItemStream
-from mmalign.encoders import load_encoder
+from mmalign.encoders.presets import read_preset
 from mmalign.encoders.tuning import (
     Tower,
     fits_open_clip,
@@ -146,21 +146,18 @@ def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
     """
     named = {"text": bool(config.data.text), "image": config.data.image is not None}
     check_encoders(config)
-    for modality in named.keys() & config.encoders.keys():
-        reads = load_encoder(config.encoders[modality], lazy=True).modality
+    if set(config.finetune.active()) == {"text_pairs"}:
+        named["image"] = False  # nothing would teach it
+    chosen = {m: config.encoders[m] for m in named if named[m] and m in config.encoders}
+    for modality, encoder in chosen.items():
+        reads = read_preset(encoder).modality
         if reads != modality:
             raise ConfigError(
                 f"encoders.{modality} cannot be an encoder of {reads}",
-                got=config.encoders[modality],
+                got=encoder,
                 fix=f"set encoders.{reads}, or name an encoder that reads {modality}",
             )
-    if set(config.finetune.active()) == {"text_pairs"}:
-        named["image"] = False  # nothing would teach it
-    towers = {
-        modality: load_tower(config.encoders[modality], config.finetune.tower(modality))
-        for modality, is_named in named.items()
-        if is_named and modality in config.encoders
-    }
+    towers = {m: load_tower(encoder, config.finetune.tower(m)) for m, encoder in chosen.items()}
     if "image_text" in config.finetune.active() and len(towers) < len(named):
         missing = next(name for name in named if name not in towers)
         raise ConfigError(

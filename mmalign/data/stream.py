@@ -114,7 +114,8 @@ class ItemStream:
             if all(len(rows) >= most for rows in kept.values()):
                 break
         rows = [row for part in kept.values() for row in part]
-        return self._catalog(rows or list(islice(self._read(self._dataset), 1)))
+        trained = (row for row in self._read(self._dataset) if self._split_of(row) == "train")
+        return self._catalog(rows or list(islice(trained, 1)))
 
     def _read_log(self, config: DataConfig) -> pd.DataFrame | None:
         if config.interactions is None:

@@ -223,6 +223,7 @@ def retrieval_at_k(
     Raises:
         DataError: Shapes that do not fit.
         ConfigError: ``k`` is below 1.
+        DataError: A view that counts is not finite, or the shapes do not fit.
 
     Example:
         >>> a = torch.eye(3)
@@ -232,6 +233,11 @@ def retrieval_at_k(
     if k < 1:
         raise ConfigError("k must be at least 1", got=k, fix="10 is usual")
     left, right = _partners(a, b, mask)
+    if not (torch.isfinite(left).all() and torch.isfinite(right).all()):
+        raise DataError(
+            "the two views hold numbers that are not finite",
+            fix="check the encoders' weights, or pass a mask without these rows",
+        )
     hits = 0.0
     for start in range(0, len(left), block_size):
         similarity = left[start : start + block_size] @ right.T
@@ -259,9 +265,4 @@ def _partners(a: Tensor, b: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor
                 fix=f"pass a bool tensor of shape {(len(a),)}",
             )
         a, b = a[mask], b[mask]
-    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-        raise DataError(
-            "the two views hold numbers that are not finite",
-            fix="check the encoders' weights, or pass a mask without these rows",
-        )
     return F.normalize(a, dim=1), F.normalize(b, dim=1)

@@ -282,7 +282,7 @@ class Recommender:
         columns = self.item_rows(ids)
         blocks = []
         for start in range(0, len(self.user_ids), BLOCK):
-            scores, unknown = self._scores(self.seen["train"][start : start + BLOCK])
+            scores, unknown = self._scores(self.seen["train"][start : start + BLOCK], alike=True)
             scores[unknown] = -np.inf
             blocks.append(scores[:, columns])
         self._warn_of_blanks(columns, "everybody is as good an audience for them")
@@ -353,9 +353,9 @@ class Recommender:
         """
         return find_rows(pd.Index(self.item_ids), ids, "item")
 
-    def _scores(self, history: sp.csr_matrix) -> tuple[FloatArray, BoolArray]:
-        """Calibrated scores of all items, ``[B, I]``, and who got popularity instead, ``[B]``."""
-        scores = self._calibrated(history, history.getnnz(axis=1))
+    def _scores(self, history: sp.csr_matrix, alike: bool = False) -> tuple[FloatArray, BoolArray]:
+        """Scores ``[B, I]``, for comparing users if ``alike``, and who got popularity, ``[B]``."""
+        scores = self._calibrated(history, None if alike else history.getnnz(axis=1))
         strangers = says_nothing(history, scores, self.warm)
         if strangers.any():
             scores[strangers] = self._popularity()

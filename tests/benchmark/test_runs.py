@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -53,11 +55,16 @@ def here(monkeypatch):
 
 
 def test_what_a_killed_run_left_goes(plan, features, here, tmp_path):
-    left = tmp_path / ".features" / "features.safetensors"
-    left.parent.mkdir()
-    left.write_bytes(b"half")
+    died = subprocess.Popen(["true"])
+    died.wait()
+    left, used = (tmp_path / f".features-{n}-ab" / "file" for n in (died.pid, os.getpid()))
+    for file in (left, used):
+        file.parent.mkdir()
+        file.write_bytes(b"half")
     assert len(run_plan(plan(), features, tmp_path).runs) == 2
     assert not left.parent.exists()
+    assert used.read_bytes() == b"half"
+    shutil.rmtree(used.parent)
 
 
 def test_tunes_then_measures(plan, features, catalog, here, tmp_path, capsys):

@@ -75,6 +75,11 @@ def test_what_is_measured_is_held_out(tmp_path, frame):
 def test_where_nothing_is_held_out_nothing_is_measured(tmp_path, frame):
     held = stream(tmp_path, frame.assign(split="train")).held_out()
     assert [len(rows) for rows in split_items(held)] == [1, 0, 0]
+    frame = frame.drop(columns="split")
+    log = pd.DataFrame({"user_id": "u", "item_id": frame.item_id[3:9], "split": "train"})
+    log.to_parquet(tmp_path / "interactions.parquet")
+    held = stream(tmp_path, frame).held_out()
+    assert held.item_ids.tolist() == [str(frame.item_id[3])]
 
 
 def test_without_a_split_a_tenth_each_is_held_out_by_the_id(tmp_path, frame):

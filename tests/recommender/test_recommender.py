@@ -410,6 +410,12 @@ class TestAddItems:
 
 
 class TestAudience:
+    def test_users_are_calibrated_alike(self, recommender: Recommender) -> None:
+        before = recommender.audience(["i12"], k=23)
+        plain = recommender.calibration
+        recommender.calibration = replace(plain, usual_history=20.0, scale_power=-2, shift_slope=9)
+        pd.testing.assert_frame_equal(recommender.audience(["i12"], k=23), before)
+
     def test_ranks_users_by_their_score_for_the_item(
         self, recommender: Recommender, catalog: Catalog
     ) -> None:

@@ -105,6 +105,24 @@ def test_finds_that_long_histories_want_a_smaller_scale(likes):
     assert reached(model, shop, found) > reached(model, shop, replace(found, scale_power=0)) + 0.01
 
 
+def test_users_without_a_history_are_shown_what_is_popular_and_say_nothing(likes):
+    shop = catalog(likes)
+    log = shop.interactions
+    strangers = log[(log.split == "valid") & log.item_id.isin([f"i{i:02}" for i in range(60)])]
+    strangers = strangers.assign(user_id="z" + strangers.user_id)
+    more = type(shop).from_pandas(shop.items, pd.concat([log, strangers]))
+    model = Known(score=likes / 3)
+    assert choose_calibration(model, more) == choose_calibration(model, shop)
+
+
+def test_one_user_whose_warm_scores_hardly_differ_does_not_decide(likes):
+    shop, degenerate = catalog(likes), likes.copy()
+    degenerate[7, :WARM] *= 1e-4
+    plain = choose_calibration(Known(score=likes), shop)
+    found = choose_calibration(Known(score=degenerate), shop)
+    assert found.cold_scale == pytest.approx(plain.cold_scale, rel=0.5)  # else a twentieth of it
+
+
 def test_a_handful_of_users_moves_the_default_little(likes):
     few = likes.copy()
     few[:, WARM:] += 2  # cold items first, which a shift without bound would go after

@@ -22,6 +22,7 @@ from mmalign.finetuning import FinetuneConfig
 from mmalign.interfaces import Tower
 from mmalign.objectives.alignment import LearnedTemperature
 from mmalign.trainers.average import WeightAverage
+from mmalign.trainers.checkpoints import last_saved
 from mmalign.trainers.finetuning.contents import Contents
 from mmalign.trainers.finetuning.drift import feature_drift, similarity_drift, weight_drift
 from mmalign.trainers.finetuning.gradient_cache import cached_backward
@@ -50,6 +51,7 @@ class FinetuneModule(LightningModule):
         contents: What is read of each item; the drift guard encodes it before training.
         validate: Gives the metrics of an epoch.
         seed: Of all draws.
+        began: When the run did, by ``time.perf_counter``.
 
     Attributes:
         problems: Modality to item id to the reason why training could not read it.
@@ -65,6 +67,7 @@ class FinetuneModule(LightningModule):
         contents: Contents,
         validate: Callable[[], Mapping[str, float]],
         seed: int,
+        began: float,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -76,9 +79,9 @@ class FinetuneModule(LightningModule):
         self.memories = nn.ModuleList(o for o in objectives if isinstance(o, nn.Module))
         self._seed = seed
         self.problems: dict[str, dict[str, str]] = {}
-        self.seconds_before, self._began = 0.0, time.perf_counter()
+        self.seconds_before, self._began = 0.0, began
         self._frozen: dict[str, Tensor] = {}
-        if config.drift_weight and config.drift in ("features", "similarity"):
+        if config.drift in ("features", "similarity"):
             self._frozen = {
                 modality: encode_rows(tower, contents.plain[modality]).values
                 for modality, tower in towers.items()
@@ -176,8 +179,9 @@ class FinetuneModule(LightningModule):
             )
         if self.trainer.is_last_batch:
             self._check_read()
-            self._check_weights()
             self._report()
+        if self.trainer.is_last_batch or self.global_step == self.trainer.max_steps:
+            self._check_weights()
 
     def _backward(self, objective: Objective, halves: list[Half]) -> Tensor:
         """One objective's loss on a batch, with its gradients added to the parameters'."""
@@ -252,7 +256,7 @@ class FinetuneModule(LightningModule):
             self._stop("loss is", got={name: float(value) for name, value in losses.items()})
 
     def _check_weights(self) -> None:
-        """The last step of an epoch has no loss after it that would show what it did."""
+        """A last step, of an epoch or of all, has no loss after it that would show its harm."""
         broken = [
             name
             for name, value in self.state_dict().items()
@@ -263,14 +267,10 @@ class FinetuneModule(LightningModule):
 
     def _stop(self, what: str, *, got: object) -> NoReturn:
         """Say what is not finite, and how to get at the last good weights."""
-        every: Any = self.trainer.checkpoint_callbacks
-        saved = [c.best_model_path for c in every if c.monitor is None and c.best_model_path]
+        saved = last_saved(self.trainer)
         kept = "nothing was saved yet"
         if saved:
-            kept = (
-                f"--ckpt_path {saved[-1]} --trainer.max_epochs 1 writes the last good weights as "
-                "they are"
-            )
+            kept = f"--ckpt_path {saved} --trainer.max_epochs 1 writes the last good weights"
         raise TrainingError(
             f"the {what} not finite in epoch {self.current_epoch + 1}",
             got=got,

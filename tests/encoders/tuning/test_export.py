@@ -187,7 +187,15 @@ def test_towers_of_two_libraries_are_written_as_one_open_clip_model(
         got = model.encode_image(pixels(pictures, transform)).numpy()
         np.testing.assert_allclose(got, rows_of(image, pictures), atol=1e-5)
     assert model.logit_scale.exp().item() == pytest.approx(20)
+    before = load_encoder(tmp_path / "clip" / "text.yaml", lazy=True).fingerprint
     moved = shutil.move(tmp_path / "clip", tmp_path / "moved")
+    config = moved / "open_clip_config.json"
+    config.write_text(config.read_text().replace(str(tmp_path / "clip"), str(moved)))
+    assert str(moved) in config.read_text()  # where it lies is not what it computes
+    assert load_encoder(moved / "text.yaml", lazy=True).fingerprint == before
+    config.write_text(config.read_text().replace('"embed_dim": 6', '"embed_dim": 7'))
+    assert load_encoder(moved / "text.yaml", lazy=True).fingerprint != before
+    config.write_text(config.read_text().replace('"embed_dim": 7', '"embed_dim": 6'))
     again = [load_tower(moved / f"{name}.yaml", tune()) for name in ("text", "image")]
     save_pair(tmp_path / "clip", *again)  # tuned on, it is a pair of towers like any other
     again[0].save_pretrained(tmp_path / "one")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -259,6 +260,21 @@ def test_weights_that_the_last_step_broke_are_neither_measured_nor_kept(
         assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
 
 
+def test_weights_are_looked_at_where_steps_end_a_run_inside_an_epoch(
+    shop, towers, told, tmp_path, monkeypatch
+):
+    plain = FinetuneModule._step
+
+    def breaking(module):
+        plain(module)
+        next(module.towers["text"].parameters()).data[0] = float("nan")
+
+    monkeypatch.setattr(FinetuneModule, "_step", breaking)
+    config = replace(told(1), trainer={"max_steps": 1, "max_epochs": -1})
+    with pytest.raises(TrainingError, match="weights are not finite in epoch 1"):
+        finetune(config, shop, towers, folder=tmp_path, progress=False)
+
+
 @pytest.mark.parametrize("column", ["title", "image"])
 def test_content_that_is_the_same_for_all_items_is_refused(shop, towers, told, tmp_path, column):
     items = shop.items.assign(**{column: [shop.items[column][0]] * shop.num_items})
@@ -351,13 +367,18 @@ def test_a_resumed_run_may_be_served_and_written_differently(shop, towers, told,
     assert set(curve(result, "train/loss")) == {0, 1}
 
 
-def test_seconds_are_those_of_all_pieces_of_a_run(shop, towers, told, tmp_path):
-    finetune(told(1), shop, copy.deepcopy(towers), folder=tmp_path, progress=False)
+def test_seconds_are_those_of_all_pieces_of_a_run(shop, towers, told, tmp_path, monkeypatch):
+    views = TowerConfig(views=1)
+    plain = Views._write
+    monkeypatch.setattr(Views, "_write", lambda *told: time.sleep(1) or plain(*told))
+    config = told(1, image=views)
+    first = finetune(config, shop, copy.deepcopy(towers), folder=tmp_path, progress=False)
     last = tmp_path / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    assert 0 < checkpoint["seconds"] < 60
+    assert 1 < checkpoint["seconds"] <= first.seconds < 60
     torch.save({**checkpoint, "seconds": 1000.0}, last)
-    resumed = finetune(told(2), shop, towers, folder=tmp_path, resume=str(last), progress=False)
+    more = told(2, image=views)
+    resumed = finetune(more, shop, towers, folder=tmp_path, resume=str(last), progress=False)
     assert 1000 < resumed.seconds < 1060
 
 
