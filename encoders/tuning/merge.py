@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 from mmalign.encoders.presets import read_preset
+from mmalign.encoders.tuning.modes import AsItIs
 from mmalign.encoders.tuning.towers import open_tower
 from mmalign.errors import EncoderError
 
@@ -35,26 +34,6 @@ def save_merged(folder: str | Path, output: str | Path) -> None:
             got=str(folder),
             fix="name a folder that finetune wrote with merge: false",
         )
-    tower = open_tower(folder, preset, _AsItIs())
+    tower = open_tower(folder, preset, AsItIs())
     tower.origin = replace(tower.origin, preset=replace(preset, adapter=None))
     tower.save_pretrained(Path(output))
-
-
-@dataclass(frozen=True)
-class _AsItIs:
-    """A tuning that trains and changes nothing."""
-
-    mode: str = "frozen"
-    last_n: int = 0
-    rank: int = 0
-    alpha: float = 0
-    dropout: float = 0
-    targets: tuple[str, ...] = ()
-    whole: tuple[str, ...] = ()
-    dim: int | None = None
-    hidden: int = 0
-    checkpointing: bool = False
-    test_views: Literal[1, 2, 4] | None = None
-    views: int = 0
-    preprocess: Mapping[str, Any] = field(default_factory=dict)
-    max_length: int | None = None

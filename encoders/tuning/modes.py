@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from torch import nn
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmalign.encoders.tuning.anatomy import Anatomy
 from mmalign.errors import ConfigError, nearest
 
-__all__ = ["MODES", "Plan", "Tuning", "own_projection", "plan"]
+__all__ = ["MODES", "AsItIs", "Plan", "Tuning", "own_projection", "plan"]
 
 MODES = ("frozen", "head", "last_n", "lora", "full")
 
@@ -89,6 +89,26 @@ class Tuning(Protocol):
     def max_length(self) -> int | None:
         """Tokens kept of a text; None for the preset's."""
         ...
+
+
+@dataclass(frozen=True)
+class AsItIs:
+    """A :class:`Tuning` that trains and changes nothing."""
+
+    mode: str = "frozen"
+    last_n: int = 0
+    rank: int = 0
+    alpha: float = 0
+    dropout: float = 0
+    targets: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    dim: int | None = None
+    hidden: int = 0
+    checkpointing: bool = False
+    test_views: Literal[1, 2, 4] | None = None
+    views: int = 0
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def run_plan(plan: Plan, features: Features, output: Path) -> Outcome:
 def _written(features: Features, output: Path) -> Iterator[Path]:
     """A file for the children to read; those that killed runs left go first."""
     for left in output.glob(f"{SCRATCH}*"):
-        if not is_running(left.name.removeprefix(SCRATCH).partition("-")[0]):
+        if not _is_running(left.name.removeprefix(SCRATCH).partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=output) as folder:
         file = Path(folder, "features.safetensors")
@@ -92,7 +92,7 @@ def _written(features: Features, output: Path) -> Iterator[Path]:
         yield file
 
 
-def is_running(process: str) -> bool:
+def _is_running(process: str) -> bool:
     """Whether a process of this number is there."""
     try:
         os.kill(int(process), 0)

@@ -55,13 +55,16 @@ class Calibration:
         for name, raw in parts.items():
             shares = self.weights.get(name, 1.0), self.cold_weights.get(name, 1.0)
             weighted = standardise(raw, warm) * np.where(warm, *shares).astype(np.float32)
-            fused = weighted if fused is None else fused + weighted
+            if fused is None:
+                fused = weighted
+            else:
+                fused += weighted
         assert fused is not None
         if not warm.all():
-            fused[:, ~warm] = self.move_cold(fused[:, ~warm], taken)
+            fused[:, ~warm] = self._move_cold(fused[:, ~warm], taken)
         return fused
 
-    def move_cold(self, scores: FloatArray, taken: IntArray | None = None) -> FloatArray:
+    def _move_cold(self, scores: FloatArray, taken: IntArray | None) -> FloatArray:
         """Scale and shift fused cold scores ``[B, C]`` by the users' ``[B]`` histories."""
         if taken is None:
             return np.float32(self.cold_scale) * scores + np.float32(self.cold_shift)

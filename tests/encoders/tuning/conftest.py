@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,15 @@ import pytest
 import torch
 
 from mmalign.encoders.tuning import Tower, load_tower
+from mmalign.encoders.tuning.modes import AsItIs
 
 
 @dataclass(frozen=True)
-class Tune:
+class Tune(AsItIs):
     mode: str = "full"
     last_n: int = 1
     rank: int = 2
     alpha: float = 4.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ()
-    whole: tuple[str, ...] = ()
-    dim: int | None = None
-    hidden: int = 0
-    checkpointing: bool = False
-    views: int = 0
-    preprocess: Mapping[str, Any] = field(default_factory=dict)
-    test_views: int | None = None
-    max_length: int | None = None
 
 
 @pytest.fixture(scope="session")
