@@ -47,6 +47,7 @@ def add_lora(
     peft = require("peft", '"mmalign[finetune]"')
     core = core_of(tower)
     names = _named_targets(core, tuning.targets) if tuning.targets else _usual(core, anatomy, head)
+    _check_rank(core, names, tuning.rank)
     whole = _whole(core, anatomy, names, tuning.whole)
     config = peft.LoraConfig(
         r=tuning.rank,
@@ -143,6 +144,21 @@ def _named_targets(core: nn.Module, targets: tuple[str, ...]) -> list[str]:
                 fix=f"name {name.rpartition('.')[2]!r} in targets",
             )
     return names
+
+
+def _check_rank(core: nn.Module, targets: list[str], rank: int) -> None:
+    """Refuse a product that no target can use; on small ones beside large ones it does no harm."""
+    modules: list[Any] = [core.get_submodule(name) for name in targets]
+    weights = [
+        m.out_proj.weight if isinstance(m, nn.MultiheadAttention) else m.weight for m in modules
+    ]
+    widest = max(min(weight.flatten(1).shape) for weight in weights)
+    if rank > widest:
+        raise ConfigError(
+            "LoRA's rank is larger than that of every matrix it adapts",
+            got=rank,
+            fix=f"take {widest} at most; a usual rank is 4 to 16",
+        )
 
 
 def _whole(

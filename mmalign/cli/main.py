@@ -96,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except OSError as error:
             return _complain(f"the system refused: {error}", 1)
+        except MemoryError as error:
+            size = f" ({error})" if str(error) else ""
+            return _complain(f"not enough memory{size}: use smaller batches or less data", 1)
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -83,6 +83,8 @@ def test_sections_can_be_given_whole(mmalign, house):
     [
         (KeyboardInterrupt(), "mmalign: error: interrupted"),
         (OSError(28, "No space left on device"), "mmalign: error: the system refused: [Errno 28]"),
+        (MemoryError("8 GiB for an array"), "mmalign: error: not enough memory (8 GiB for an"),
+        (MemoryError(), "mmalign: error: not enough memory: use smaller batches"),
     ],
 )
 def test_what_the_system_does_is_one_line(mmalign, monkeypatch, error, line):

@@ -174,3 +174,12 @@ def test_lora_of_minilm_is_a_small_share_and_starts_exact(tune):
 def test_convolutions_in_groups_are_refused(timm_folder, tune):
     with pytest.raises(ConfigError, match="cannot be merged into a convolution in groups"):
         load_tower(timm_folder, tune(mode="lora", targets=("conv_dw",)))
+
+
+def test_a_rank_that_no_matrix_has_is_refused(bert_folder, tune):
+    tower = load_tower(bert_folder, tune(mode="lora", targets=("query",)))
+    widths = {m.base_layer.weight.shape[0] for m in tower.modules() if hasattr(m, "lora_A")}
+    (width,) = widths
+    load_tower(bert_folder, tune(mode="lora", targets=("query",), rank=width))
+    with pytest.raises(ConfigError, match=rf"got {width + 1}.*take {width} at most"):
+        load_tower(bert_folder, tune(mode="lora", targets=("query",), rank=width + 1))
