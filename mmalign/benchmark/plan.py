@@ -22,7 +22,7 @@ from mmalign.models import MODELS
 
 __all__ = ["Job", "Plan", "make_plan", "measure_job", "tune_job"]
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raise it when the code changes what a model or its calibration gives: runs are made anew."""
 
 Modalities = Mapping[str, tuple[str, ...]]

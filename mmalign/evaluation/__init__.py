@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from mmalign.evaluation.protocol import evaluate, rank_slice
-from mmalign.evaluation.random_scorer import RandomScorer
 from mmalign.evaluation.result import Bucket, Evaluation, SliceResult
 from mmalign.evaluation.slices import Slice, build_slice
 
 __all__ = [
     "Bucket",
     "Evaluation",
-    "RandomScorer",
     "Slice",
     "SliceResult",
     "build_slice",

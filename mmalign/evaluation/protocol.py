@@ -16,7 +16,6 @@ import scipy.sparse as sp
 
 from mmalign.errors import ConfigError, DataError
 from mmalign.evaluation import metrics
-from mmalign.evaluation.random_scorer import RandomScorer
 from mmalign.evaluation.result import Bucket, Evaluation, SliceResult
 from mmalign.evaluation.slices import Slice, build_slice, earlier_splits
 from mmalign.interfaces import SLICES, BoolArray, FloatArray, IntArray, Recommends
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Bucket",
     "Evaluation",
-    "RandomScorer",
     "Slice",
     "SliceResult",
     "build_slice",
@@ -58,8 +56,8 @@ def evaluate(
     threads. Neither the number of cores nor their timing changes the order of the results.
 
     Args:
-        scorer: A model, a recommender, or :class:`RandomScorer`. If it has an attribute
-            ``serves_cold`` that is False, it has no order of its own for cold items.
+        scorer: A model or a recommender. If it has an attribute ``serves_cold`` that is False,
+            it has no order of its own for cold items.
         catalog: Its splits give histories, truths and exclusions.
         split: ``test`` or ``valid``.
         ks: Cut-offs of the metrics.

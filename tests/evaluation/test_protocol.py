@@ -14,11 +14,16 @@ import scipy.sparse as sp
 from mmalign.data.catalog import Catalog, DataConfig
 from mmalign.errors import ConfigError, DataError
 from mmalign.evaluation import metrics, protocol
-from mmalign.evaluation.protocol import RandomScorer, build_slice, evaluate, rank_slice
+from mmalign.evaluation.protocol import build_slice, evaluate, rank_slice
 from mmalign.interfaces import SLICES
+from mmalign.models.popularity import RandomConfig, RandomModel
 
 # Item scores for the small log of conftest: 8, 7 and 4 are never candidates on test.
 ITEM_SCORES = np.array([9.0, 2.0, 8.0, 1.0, 99.0, 3.0, 4.0, 99.0, 99.0])
+
+
+def chance(seed: int = 0) -> RandomModel:
+    return RandomModel(RandomConfig(seed))
 
 
 def test_hand_worked_on_test(log, fixed_scores):
@@ -63,7 +68,7 @@ def test_buckets_by_hand(log, fixed_scores):
 
 
 def test_the_cold_bucket_of_the_cold_slice_is_the_slice(make_log):
-    cold = evaluate(RandomScorer(), make_log(), ks=(20,)).slices["cold"]
+    cold = evaluate(chance(), make_log(), ks=(20,)).slices["cold"]
     assert list(cold.buckets) == ["cold"]
     assert cold.buckets["cold"].recall == pytest.approx(cold.metrics["recall@20"])
 
@@ -73,7 +78,7 @@ def test_the_cold_bucket_of_the_cold_slice_is_the_slice(make_log):
 def test_random_recall_is_k_over_candidates(make_log, split, name):
     log, k = make_log(num_users=800), 10
     part = build_slice(log, split, name)
-    result = evaluate(RandomScorer(seed=1), log, split, ks=(k,)).slices[name]
+    result = evaluate(chance(1), log, split, ks=(k,)).slices[name]
     values = result.per_user[f"recall@{k}"]
     noise = values.std() / np.sqrt(len(values))
 
@@ -116,7 +121,7 @@ def ranx_metrics(monkeypatch):
 
 @pytest.mark.parametrize("name", SLICES)
 def test_agrees_with_ranx(make_log, ranx_metrics, name):
-    log, scorer = make_log(), RandomScorer(seed=5)
+    log, scorer = make_log(), chance(5)
     part = build_slice(log, "test", name)
     scores = scorer.score(part.history, part.candidates)
     runs, truths = [], []
@@ -134,18 +139,18 @@ def test_agrees_with_ranx(make_log, ranx_metrics, name):
 
 def test_neither_blocks_nor_cores_change_the_result(make_log, monkeypatch):
     log = make_log()
-    reference = evaluate(RandomScorer(), log)
+    reference = evaluate(chance(), log)
     for block_size in (1, 7, 10_000):
-        assert evaluate(RandomScorer(), log, block_size=block_size).to_dict() == reference.to_dict()
+        assert evaluate(chance(), log, block_size=block_size).to_dict() == reference.to_dict()
     monkeypatch.setattr(protocol, "_MEMORY", 100_000)  # blocks of a few users only
-    again = evaluate(RandomScorer(), log)
+    again = evaluate(chance(), log)
     for name, result in reference.slices.items():
         for metric, values in result.per_user.items():
             assert np.array_equal(values, again.slices[name].per_user[metric])
 
 
 def test_blocks_shrink_when_candidates_are_many(make_log, monkeypatch):
-    class Spy(RandomScorer):
+    class Spy(RandomModel):
         largest = 0
 
         def score(self, history, items):
@@ -153,11 +158,11 @@ def test_blocks_shrink_when_candidates_are_many(make_log, monkeypatch):
             return super().score(history, items)
 
     part = build_slice(make_log(), "test", "all")
-    rank_slice(Spy(), part, 20, block_size=50)
+    rank_slice(Spy(RandomConfig()), part, 20, block_size=50)
     assert Spy.largest == 50
     Spy.largest = 0
     monkeypatch.setattr(protocol, "_MEMORY", 100_000)
-    rank_slice(Spy(), part, 20, block_size=50)
+    rank_slice(Spy(RandomConfig()), part, 20, block_size=50)
     assert 1 <= Spy.largest < 50
 
 
@@ -343,7 +348,7 @@ def test_published_figures_on_movies(fixed_scores):
     assert ease.metrics["all"]["ndcg@20"] == pytest.approx(0.161, abs=0.001)
     assert all(part.counts["unreachable"] == 0 for part in ease.slices.values())
 
-    for name, result in evaluate(RandomScorer(), catalog).slices.items():
+    for name, result in evaluate(chance(), catalog).slices.items():
         values = result.per_user["recall@20"]
         allowed = result.counts["candidates"]
         if name != "cold":

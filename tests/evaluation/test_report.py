@@ -6,11 +6,12 @@ import numpy as np
 from rich.console import Console
 
 from mmalign.evaluation import report
-from mmalign.evaluation.protocol import RandomScorer, evaluate
+from mmalign.evaluation.protocol import evaluate
+from mmalign.models.popularity import RandomConfig, RandomModel
 
 
 def test_the_terminal_table_shows_every_number(make_log):
-    result = evaluate(RandomScorer(), make_log())
+    result = evaluate(RandomModel(RandomConfig()), make_log())
     console = Console(width=80)
     with console.capture() as capture:
         console.print(report.rich_table(result))

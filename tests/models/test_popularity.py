@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
+from scipy import stats
 
 from mmalign.models import TrainData
 from mmalign.models.popularity import Popularity, PopularityConfig, RandomConfig, RandomModel
 
 EVERYTHING = np.arange(14)
+HISTORY = sp.csr_matrix(sp.random_array((40, 300), density=0.05, rng=0, dtype=np.float32))
 
 
 def test_popularity_counts_users(shop: TrainData) -> None:
@@ -18,21 +21,24 @@ def test_popularity_counts_users(shop: TrainData) -> None:
         np.testing.assert_array_equal(scores, [counts, counts])
 
 
-def test_random_scores_are_even_and_repeatable(shop: TrainData) -> None:
-    model = RandomModel(RandomConfig(seed=1)).fit(shop)
-    scores = model.score(shop.matrix, EVERYTHING)
-    np.testing.assert_array_equal(scores, model.score(shop.matrix, EVERYTHING))
-    assert (
-        scores != RandomModel(RandomConfig(seed=2)).fit(shop).score(shop.matrix, EVERYTHING)
-    ).all()
-    assert ((scores >= 0) & (scores < 1)).all()
-    assert abs(scores.mean() - 0.5) < 0.05  # 420 draws, deviation .014
+def test_a_random_score_depends_on_seed_history_and_item_only() -> None:
+    scores = RandomModel(RandomConfig(seed=3)).score(HISTORY, np.arange(300))
+    subset = RandomModel(RandomConfig(seed=3)).score(HISTORY[10:20], np.array([250, 7]))
+    assert np.array_equal(subset, scores[10:20][:, [250, 7]])
+    other = RandomModel(RandomConfig(seed=4)).score(HISTORY, np.arange(300))
+    assert not np.array_equal(other, scores)
+    assert len(np.unique(scores, axis=0)) == 40
 
 
-def test_random_scores_differ_between_users(shop: TrainData) -> None:
-    scores = RandomModel(RandomConfig()).fit(shop).score(shop.matrix, EVERYTHING)
-    histories = {tuple(row.indices.tolist()) for row in shop.matrix}
-    assert len({row.tobytes() for row in scores}) == len(histories)
+def test_random_scores_are_uniform_and_unrelated_between_users_items_and_seeds() -> None:
+    scores = RandomModel(RandomConfig(seed=0)).score(HISTORY, np.arange(300))
+    other = RandomModel(RandomConfig(seed=1)).score(HISTORY, np.arange(300))
+    assert scores.dtype == np.float32
+    assert scores.min() >= 0
+    assert scores.max() < 1
+    assert stats.kstest(scores.ravel(), "uniform").pvalue > 0.01
+    for a, b in [(scores[0], scores[1]), (scores[:, 0], scores[:, 1]), (scores[0], other[0])]:
+        assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(len(a))
 
 
 def test_the_order_of_a_history_says_nothing(shop: TrainData) -> None:

@@ -10,12 +10,13 @@ from lightning.pytorch import Callback
 
 from mmalign.config import from_dict
 from mmalign.errors import ConfigError, TrainingError
-from mmalign.evaluation.protocol import RandomScorer, evaluate
+from mmalign.evaluation.protocol import evaluate
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import SLICES
 from mmalign.models import MODELS, ModelConfig, TrainData
 from mmalign.models.neural.base import NeuralModel
 from mmalign.models.neural.lightgcn import LightGCN
+from mmalign.models.popularity import RandomConfig, RandomModel
 from mmalign.trainers.fit import fit
 from mmalign.trainers.pairwise import PairwiseModule
 from mmalign.trainers.validation import monitors
@@ -66,7 +67,7 @@ def test_every_model_finds_the_planted_tastes(shop, name):
         settings["factors"] = {"l2": 1.0}  # the default is for hundreds of users, not for fifty
     result = run(shop, name, epochs=epochs, every=epochs, settings=settings)
     found = evaluate(result.model, shop.catalog, "test", ks=(10,)).metrics
-    chance = evaluate(RandomScorer(0), shop.catalog, "test", ks=(10,)).metrics
+    chance = evaluate(RandomModel(RandomConfig()), shop.catalog, "test", ks=(10,)).metrics
     assert found["warm"]["ndcg@10"] > 1.6 * chance["warm"]["ndcg@10"]
     if result.model.serves_cold:
         assert found["cold"]["ndcg@10"] > 1.15 * chance["cold"]["ndcg@10"]
