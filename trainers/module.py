@@ -8,7 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from mmalign.data.catalog import Catalog
 from mmalign.errors import TrainingError
@@ -58,16 +60,22 @@ class AlignedModule(LightningModule):
         shown = np.random.default_rng(seed).permutation(len(self._warm_rows))[:CONTRASTED_ITEMS]
         self._shown = torch.from_numpy(np.sort(shown))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; weight decay on projections only, not on ids, biases and the temperature."""
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; all but the ids settle, and weight decay is on projections only."""
         config = self._model.config
-        decayed = [p for n, p in self.network.named_parameters() if p.dim() > 1 and n != "ids"]
-        kept = [p for n, p in self.network.named_parameters() if p.dim() <= 1 or n == "ids"]
+        others = [p for n, p in self.network.named_parameters() if n != "ids"]
         groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
+            {"params": [p for p in others if p.dim() > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [self.network.ids], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=config.learning_rate)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+
+        def settling(step: int) -> float:
+            return min(1.0, config.settle_steps / max(step, 1))
+
+        rates = LambdaLR(optimizer, [settling, settling, lambda _: 1.0])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """One step on the users of a batch, ``[B]`` rows of the train matrix."""

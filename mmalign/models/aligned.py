@@ -26,7 +26,10 @@ from mmalign.models.network import AlignedNetwork, ItemInput
 __all__ = ["Aligned", "AlignedConfig"]
 
 _RANGES = {
-    "[1, inf)": ("embedding_dim", "hidden_dim", "fused_dim", "num_layers", "batch_size"),
+    "[1, inf)": (
+        *("embedding_dim", "hidden_dim", "fused_dim", "num_layers"),
+        *("batch_size", "settle_steps"),
+    ),
     "[0, inf)": (
         *("negatives", "weight_decay", "appeal"),
         *("neighbours", "neighbour_weight"),
@@ -66,6 +69,8 @@ class AlignedConfig:
         appeal: How far the network moves a cold item, in the deviation of a user's own scores, for
             each deviation of the popularity that content lets expect; the teacher has its own.
         learning_rate: Of AdamW.
+        settle_steps: Steps after which the rate of all but ids falls, to ``settle_steps / step`` of
+            ``learning_rate``: content is learned soon, and would go on to follow the ids.
         average: Share of the running mean of weights that stays at a step; the mean is what ranks.
         weight_decay: On projections.
         batch_size: Users per step.
@@ -95,6 +100,7 @@ class AlignedConfig:
     distillation_weight: float = 0.0
     appeal: float = 0.6
     learning_rate: float = 1e-3
+    settle_steps: int = 120
     average: float = 0.95
     weight_decay: float = 1e-2
     batch_size: int = 1024

@@ -135,7 +135,10 @@ NAN, INF = float("nan"), float("inf")
     [
         *(
             (name, "[1, inf)", [0, -4], [1])
-            for name in ("embedding_dim", "hidden_dim", "fused_dim", "num_layers", "batch_size")
+            for name in (
+                *("embedding_dim", "hidden_dim", "fused_dim", "num_layers"),
+                *("batch_size", "settle_steps"),
+            )
         ),
         ("negatives", "[0, inf)", [-5], [0, 1]),
         *(

@@ -90,6 +90,27 @@ def test_the_network_ends_at_the_running_mean_of_its_weights(shop):
     assert not torch.allclose(mean, steps.ids[-1])
 
 
+def test_content_settles_while_ids_go_on(shop):
+    class Rates(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    rates = Rates()
+    model = {"settle_steps": 4, "learning_rate": 0.01}
+    run = shop.train(model=model, max_epochs=3, limit_val_batches=0, callbacks=[rates])
+    content, biases, ids = zip(*rates.seen, strict=True)
+    assert len(ids) == 9
+    assert content == biases == pytest.approx([0.01] * 5 + [0.01 * 4 / s for s in range(5, 9)])
+    assert set(ids) == {0.01}
+    groups = run.checkpoint("last")["optimizer_states"][0]["param_groups"]
+    sizes = [len(group["params"]) for group in groups]
+    assert sizes[2] == 1
+    assert sum(sizes) == len(list(run.model.network.parameters()))
+
+
 def test_valid_measures_the_mean_that_is_kept(shop):
     run = shop.train(max_epochs=6)
 
@@ -187,7 +208,7 @@ def test_logs_and_diagnostics_are_written(shop):
     ],
 )
 def test_interrupted_and_resumed_is_as_if_never_interrupted(shop, monkeypatch, step, every):
-    epochs = {"max_epochs": 6, "check_val_every_n_epoch": every}
+    epochs = {"max_epochs": 6, "check_val_every_n_epoch": every, "model": {"settle_steps": 4}}
     unbroken = shop.train(**epochs, folder="unbroken")
     with monkeypatch.context() as patch:
         interrupt(patch, step)
