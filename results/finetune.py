@@ -63,7 +63,7 @@ MODES = {
         "image.preprocess": "{input_size: [3, 160, 128]}",
     },
 }
-EPOCHS = {"lora": 24}
+EPOCHS = {"lora": 16}
 """Where a mode takes more than the config's."""
 
 
