@@ -3,7 +3,8 @@
 ``DATA`` is the folder of the set. Each seed of a mode is a run of ``mmalign finetune`` in a process
 of its own, chosen by its best epoch on valid; test is measured once. The ridge row regresses frozen
 features on each other. ``finetune.json`` keeps what was measured, with its commit, for each
-seed of a mode; ``finetune.md`` is the table of it. A run that is there is not run again.
+seed of a mode; ``finetune.md`` is the table of it. A run that is there is not run again, and one
+that was stopped goes on from its last epoch.
 """
 
 from __future__ import annotations
@@ -134,16 +135,24 @@ def _run(mode: str, seed: int, data: str) -> dict:
     output = RUNS / f"{mode}-{seed}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     kept = output.with_suffix(".measured.json")
     if not (kept.is_file() and (output / "metrics.json").is_file()):
+        folder = RUNS / f"run-{output.name}"
+        last = folder / "checkpoints" / "last.ckpt"
         measured = provenance()  # of the code that is about to run
+        if last.is_file() and kept.is_file():
+            began = json.loads(kept.read_text(encoding="utf-8"))
+            measured = began if began == measured else f"{began}, gone on with by {measured}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(measured), encoding="utf-8")
         given = {f"finetune.{key}": value for key, value in MODES[mode].items()}
         given |= {"seed": seed, "finetune.test": "true", "data.path": data}
-        given |= {"trainer.default_root_dir": RUNS / f"run-{output.name}"}
+        given |= {"trainer.default_root_dir": folder}
+        if last.is_file():
+            given["ckpt_path"] = last
         if mode in EPOCHS:
             given["trainer.max_epochs"] = EPOCHS[mode]
         arguments = [f"--{key}={value}" for key, value in given.items()]
         command = [sys.executable, "-m", "mmalign", "finetune", "--config", CONFIG, *arguments]
         subprocess.run([*command, f"--output={output}"], check=True)
-        kept.write_text(json.dumps(measured), encoding="utf-8")
     run = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     return {**run, "measured": json.loads(kept.read_text(encoding="utf-8"))}
 
