@@ -138,7 +138,8 @@ def _run(mode: str, seed: int, data: str) -> dict:
         folder = RUNS / f"run-{output.name}"
         last = folder / "checkpoints" / "last.ckpt"
         measured = provenance()  # of the code that is about to run
-        if last.is_file() and kept.is_file():
+        goes_on = last.is_file() and kept.is_file()  # whose code it began with is known
+        if goes_on:
             began = json.loads(kept.read_text(encoding="utf-8"))
             measured = began if began == measured else f"{began}, gone on with by {measured}"
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +147,7 @@ def _run(mode: str, seed: int, data: str) -> dict:
         given = {f"finetune.{key}": value for key, value in MODES[mode].items()}
         given |= {"seed": seed, "finetune.test": "true", "data.path": data}
         given |= {"trainer.default_root_dir": folder}
-        if last.is_file():
+        if goes_on:
             given["ckpt_path"] = last
         if mode in EPOCHS:
             given["trainer.max_epochs"] = EPOCHS[mode]
