@@ -17,11 +17,12 @@ help:  ## list the targets
 demo: $(READY)  ## set up, then a small shop the whole way to an HTML report
 	@$(BIN)/mmalign demo
 
-# A test works on tiny arrays, where more threads only wait for each other.
-test test-slow: export OMP_NUM_THREADS ?= 2
+# A test works on tiny arrays, where threads only wait for each other: processes share the cores.
+test: export OMP_NUM_THREADS ?= 1
+test-slow: export OMP_NUM_THREADS ?= 2
 
 test: $(READY)  ## set up, then the fast tests (under five minutes)
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)  ## the tests that take minutes, the wheel in an empty environment among them
 	@$(BIN)/pytest -m "slow and not benchmark and not gpu and not browser"

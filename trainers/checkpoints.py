@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -26,13 +26,19 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Last(ModelCheckpoint):
-    """Saves at the end of each epoch, after validation, where all state is settled.
+    """Saves at the end of each whole epoch, after validation, where all state is settled.
 
-    Resumed from there, a run goes on as if it had never stopped.
+    Resumed from there, a run goes on as if it had never stopped. From an epoch that ``max_steps``
+    or ``max_time`` cut short it would not: of such a one the epoch before stays the last.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, if the epoch came to its end."""
+        if trainer.is_last_batch:
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 def last_saved(trainer: Trainer) -> str | Path | None:
@@ -121,7 +127,7 @@ class Best(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Copy the best checkpoint into the folder of this run, and remember it by its score."""
         before, here = str(state_dict["best_model_path"]), str(self.dirpath)
-        if before and self._resume is not None and state_dict["dirpath"] != here:
+        if before and self._resume is not None and not self._is_at_home(state_dict):
             beside = Path(self._resume).with_name(Path(before).name)
             own = Path(here, f"{BEST}.ckpt")
             if not beside.is_file():
@@ -142,6 +148,12 @@ class Best(ModelCheckpoint):
                 "last_model_path": "",
             }
         super().load_state_dict(state_dict)
+
+    def _is_at_home(self, state_dict: dict[str, Any]) -> bool:
+        """Whether the run was here, and its last checkpoint still is: another may have followed."""
+        assert self._resume is not None and self.dirpath is not None
+        lies_here = Path(self._resume).parent.resolve() == Path(self.dirpath).resolve()
+        return lies_here and state_dict["dirpath"] == str(self.dirpath)
 
 
 def refused(problem: str, error: OSError, go_on: str) -> TrainingError:

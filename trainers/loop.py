@@ -91,14 +91,20 @@ def run_lightning(
         All that was logged, in order.
 
     Raises:
-        ConfigError: An argument that ``Trainer`` does not take.
+        ConfigError: An argument that ``Trainer`` does not take, or ``max_steps`` in a resumed run.
         TrainingError: The checkpoint cannot be read or is of another run, training was
             interrupted, the disk is full, or torch ran out of memory or of numbers.
     """
-    if resume is not None:
-        check_resumable(module, resume, origin)
     given = {name: value for name, value in trainer_options.items() if value is not None}
     options = {**TRAINER_DEFAULTS, **given}
+    if resume is not None:
+        if options.get("max_steps", -1) != -1:  # Lightning would end the last epoch once more
+            raise ConfigError(
+                "a run goes on by whole epochs, not by steps",
+                got=f"trainer.max_steps={options['max_steps']}",
+                fix="set trainer.max_epochs instead, or start anew without --ckpt_path",
+            )
+        check_resumable(module, resume, origin)
     curve, checkpoints = Curve(), folder / "checkpoints"
     is_validated = is_validated and options.get("limit_val_batches") != 0
     best = Best(resume, checkpoints, training.monitor) if is_validated else None

@@ -79,8 +79,7 @@ def check_resumable(module: LightningModule, path: str, expected: Mapping[str, A
             raise TrainingError(
                 f"the checkpoint was trained with {', '.join(other[:5])}", got=path, fix=_REMEDY
             )
-    epochs = stored.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
-    if epochs and epochs["current"]["processed"] < epochs["current"]["ready"]:
+    if _is_inside_an_epoch(stored.get("loops", {}).get("fit_loop", {})):
         raise TrainingError(
             "the checkpoint was saved inside an epoch, where training cannot go on",
             got=path,
@@ -93,6 +92,15 @@ def check_resumable(module: LightningModule, path: str, expected: Mapping[str, A
         raise TrainingError(
             "the checkpoint is not one of this model on this data", got=path, fix=_REMEDY
         )
+
+
+def _is_inside_an_epoch(loop: Mapping[str, Any]) -> bool:
+    """Whether an epoch was still running, or was cut short, by the state of Lightning's loop."""
+    if not loop:
+        return False
+    epochs = loop["epoch_progress"]["current"]
+    is_running = epochs["processed"] < epochs["ready"]
+    return bool(is_running or not loop["epoch_loop.batch_progress"]["is_last_batch"])
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:

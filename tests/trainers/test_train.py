@@ -478,8 +478,32 @@ def test_the_last_epoch_can_be_chosen_whatever_its_number(shop, monkeypatch):
 def test_the_last_step_is_validated(shop, steps, every, epochs):
     run = shop.train(max_steps=steps, max_epochs=-1, check_val_every_n_epoch=every)
     assert [p.epoch for p in run.curve if p.name == "valid/ndcg@20"] == epochs
-    assert run.checkpoint("last")["global_step"] == steps
+    assert run.checkpoint("last")["global_step"] == steps // 3 * 3
     assert (run.folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_a_run_cut_short_by_steps_goes_on_from_its_last_whole_epoch(shop, steps):
+    last = shop.train(max_steps=steps, max_epochs=-1).folder / "checkpoints" / "last.ckpt"
+    with pytest.raises(ConfigError, match=r"whole epochs, not by steps \(got 'trainer.max_steps=8'"):
+        shop.train(max_steps=8, resume=str(last))
+    resumed = shop.train(max_epochs=3, resume=str(last))
+    whole = shop.train(max_epochs=3, folder="whole")
+    assert resumed.curve == whole.curve
+    np.testing.assert_array_equal(resumed.model.vectors, whole.model.vectors)
+
+
+def test_the_best_of_a_run_that_went_on_elsewhere_is_its_own(shop, monkeypatch):
+    """Another run took the folder in the meantime, and left its own best there."""
+    with monkeypatch.context() as patch:
+        script(patch, [0.5, 0.4])
+        first = shop.train(max_epochs=2)
+    kept = shutil.copytree(first.folder / "checkpoints", shop.folder / "kept")
+    shop.train(max_epochs=1, seed=5)
+    with monkeypatch.context() as patch:
+        script(patch, [0.3])
+        resumed = shop.train(max_epochs=3, resume=str(kept / "last.ckpt"))
+    assert same_weights(resumed.model.network.state_dict(), first.model.network.state_dict())
 
 
 @pytest.mark.parametrize("none", [0, 0.0])
