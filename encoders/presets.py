@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from mmalign.config import from_dict, load_yaml, to_dict
+from mmalign.encoders.decode import DECODING
 from mmalign.encoders.folders import describe_folder
 from mmalign.encoders.lazy import LazyEncoder
 from mmalign.encoders.resolve import PackageConfig, Source, resolve
@@ -126,7 +127,8 @@ class PresetConfig:
         # Encoders from before there was a choice keep their fingerprint.
         since = {"test_views": 1, "layers": None, "suffix": ""}
         left_out |= {key for key, default in since.items() if getattr(self, key) == default}
-        return {key: value for key, value in to_dict(self).items() if key not in left_out}
+        decides = {key: value for key, value in to_dict(self).items() if key not in left_out}
+        return decides | ({"decoding": DECODING} if self.modality == "image" else {})
 
 
 def available_presets() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -16,6 +17,8 @@ __all__ = ["check_writable", "recover", "whole_folder"]
 
 ABANDONED = 24 * 60 * 60
 """Seconds after which an unfinished folder belongs to a process that died."""
+ATTEMPTS = 10
+"""Times that a reader may put the old folder back while it is being replaced."""
 
 
 @contextmanager
@@ -59,10 +62,14 @@ def whole_folder(target: Path, own: Collection[str] | None = None) -> Iterator[P
 
 
 def recover(target: Path) -> None:
-    """Put back the folder that a process moved aside and died before replacing."""
+    """Put back the folder that a process moved aside and died before replacing.
+
+    Such a process leaves what it wrote as well. One that died after it replaced the folder does
+    not: what it left aside is old, and stays so when the folder is moved away.
+    """
     target = target.resolve()
     aside = _aside(target)
-    if aside.is_dir() and not target.exists():
+    if aside.is_dir() and not target.exists() and any(_parts(target)):
         with suppress(OSError):  # somebody else was quicker, or may write here and we may not
             os.rename(aside, target)
 
@@ -105,16 +112,25 @@ def _aside(target: Path) -> Path:
     return target.parent / f".{target.name}.old"
 
 
+def _parts(target: Path) -> Iterator[Path]:
+    """What is being written to take the folder's place, or was when its process died."""
+    beginning = f".{target.name}.writing-"
+    return (entry for entry in target.parent.iterdir() if entry.name.startswith(beginning))
+
+
 def _swap(part: Path, target: Path) -> None:
     aside = _aside(target)
-    if target.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(target, aside)
-    try:
-        os.rename(part, target)
-    except OSError:
-        recover(target)
-        raise
+    for attempt in range(1, ATTEMPTS + 1):
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(target, aside)
+        try:
+            os.rename(part, target)
+            break
+        except OSError as error:
+            recover(target)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == ATTEMPTS:
+                raise
     shutil.rmtree(aside, ignore_errors=True)
     _sync(target.parent)
 
@@ -146,11 +162,10 @@ def _flush(path: Path, flags: int) -> None:
 
 def _sweep(target: Path) -> None:
     """Remove what processes that died long ago left unfinished."""
-    for entry in target.parent.iterdir():
-        if entry.name.startswith(f".{target.name}.writing-"):
-            with suppress(OSError):
-                if time.time() - entry.stat().st_mtime > ABANDONED:
-                    shutil.rmtree(entry, ignore_errors=True)
+    for entry in _parts(target):
+        with suppress(OSError):
+            if time.time() - entry.stat().st_mtime > ABANDONED:
+                shutil.rmtree(entry, ignore_errors=True)
 
 
 def _unwritable(got: str) -> DataError:

@@ -172,6 +172,36 @@ def test_what_was_left_long_ago_is_swept_away(target: Path) -> None:
     assert not left[1].exists()
 
 
+def test_what_a_kill_left_aside_does_not_come_back(target: Path) -> None:
+    """Killed after both renames; then somebody moves the new folder elsewhere."""
+    code = KILL.replace("os, call", "atomic.shutil, call")
+    # The first clears the place aside, the second what was put there.
+    command = [sys.executable, "-c", code, str(target), "rmtree", "2"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert target.with_name(".art.old").is_dir()
+    target.rename(target.with_name("moved"))
+    recover(target)
+    assert not target.exists()
+
+
+def test_a_reader_who_puts_the_old_folder_back_costs_the_writer_nothing(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.rename, []
+
+    def rename(source: Path, goal: Path) -> None:
+        calls.append(goal)
+        if len(calls) == 2:  # the new folder is about to take the place
+            recover(target)
+        real(source, goal)
+
+    monkeypatch.setattr(os, "rename", rename)
+    write(target, NEW)
+    assert len(calls) == 5
+    assert read(target) == NEW
+    assert os.listdir(target.parent) == ["art"]
+
+
 def test_recover_leaves_a_whole_folder_alone(target: Path) -> None:
     aside = target.with_name(".art.old")
     aside.mkdir()

@@ -133,7 +133,7 @@ class Shelf:
             on_advance: Called with the number of contents encoded since the last call.
 
         Raises:
-            DataError: The folder cannot be written.
+            DataError: The folder cannot be written, or a shard went away in the meantime.
         """
         # An earlier call may have put a content here that another modality shares.
         missing = {key: x for key, x in lookup.missing.items() if key not in self._places}
@@ -151,7 +151,10 @@ class Shelf:
         )
 
     def _open_shards(self) -> tuple[str, ...]:
-        """Index the sound shards; a damaged one is dropped, and its content encoded again."""
+        """Index the sound shards; a damaged one is dropped, and its content encoded again.
+
+        One that cannot be read now is left alone: another user or process may have written it.
+        """
         notices = []
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             try:
@@ -162,6 +165,13 @@ class Shelf:
                 path.unlink(missing_ok=True)
                 notices.append(
                     f"dropped a damaged cache shard, encoding again: {path.name} ({why})"
+                )
+            except FileNotFoundError:  # another process has just dropped it
+                continue
+            except OSError as error:
+                why_not = error.strerror or str(error)
+                notices.append(
+                    f"cannot read a cache shard, encoding again: {path.name} ({why_not})"
                 )
             else:
                 self._dim = dim
@@ -221,7 +231,14 @@ class Shelf:
                 wanted.setdefault(path, []).append((item, row))
         for path, pairs in wanted.items():  # one shard in memory at a time
             items, rows = np.array(pairs).T
-            values[items] = read_values(path)[rows]
+            try:
+                values[items] = read_values(path)[rows]
+            except OSError as error:
+                raise DataError(
+                    "a cache shard was there before and cannot be read now",
+                    got=str(path),
+                    fix="run the same again: what is missing is encoded anew",
+                ) from error
             present[items] = True
         return Feature(values, present)
 

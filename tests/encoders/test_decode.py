@@ -44,6 +44,36 @@ def test_every_mode_becomes_rgb(mode):
     assert (opened.mode, opened.size) == ("RGB", (9, 7))
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "white"),
+    [
+        ("PNG", np.uint16, 65_535),
+        ("TIFF", np.uint16, 65_535),
+        ("TIFF", ">u2", 65_535),
+        ("TIFF", np.int32, 65_535),
+        ("TIFF", np.float32, 1),
+        ("TIFF", np.float32, 255),
+    ],
+)
+def test_grey_of_more_than_eight_bits_keeps_its_shades(kind, dtype, white):
+    shades = np.arange(0, 256, 5)[None].repeat(3, axis=0)
+    grey = Image.fromarray((shades * (white / 255)).astype(dtype))
+    opened = np.asarray(open_image(encode(grey, kind)))
+    np.testing.assert_array_equal(opened, shades[..., None].repeat(3, axis=2))
+
+
+def test_a_dark_picture_of_sixteen_bits_stays_dark():
+    grey = Image.fromarray(np.full((2, 2), 257, np.uint16))
+    assert open_image(encode(grey)).getpixel((0, 0)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("value", [-1.0, 70_000.0, np.nan])
+def test_numbers_that_are_no_shades_are_told(value):
+    grey = Image.fromarray(np.array([[0.5, value]], np.float32))
+    with pytest.raises(BrokenImageError, match="grey from .*: save it with 8 bits"):
+        open_image(encode(grey, "TIFF"))
+
+
 def test_the_rotation_tag_is_applied():
     image = Image.new("RGB", (4, 2), "white")
     exif = Image.Exif()

@@ -213,3 +213,12 @@ def test_the_fingerprint_changes_with_all_that_decides(bert_folder, tmp_path, mo
     else:
         monkeypatch.setattr("mmalign.encoders.runtime.CODE_VERSION", 2)
     assert load_encoder(copy, device="cpu").fingerprint != original
+
+
+def test_how_pictures_are_opened_counts_for_those_who_read_them(
+    bert_folder, timm_folder, monkeypatch
+):
+    before = [load_encoder(f, device="cpu").fingerprint for f in (bert_folder, timm_folder)]
+    monkeypatch.setattr("mmalign.encoders.presets.DECODING", 0)
+    after = [load_encoder(f, device="cpu").fingerprint for f in (bert_folder, timm_folder)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]

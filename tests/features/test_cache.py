@@ -150,6 +150,41 @@ def test_a_damaged_shard_is_dropped_with_a_notice_and_encoded_again(tmp_path, ha
     assert FeatureCache(tmp_path).encode(hash_encoder(), texts).notices == ()
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2)])
+def test_a_shard_that_cannot_be_read_now_is_left_alone(tmp_path, hash_encoder, monkeypatch, error):
+    texts = [f"text {i}" for i in range(9)]
+    whole = FeatureCache(tmp_path, shard_rows=3).encode(hash_encoder(), texts)
+    victim = shards(tmp_path)[1]
+
+    def refuse(path, mode):
+        if path == victim:
+            raise error
+        return open(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmalign.features.shards.open", refuse, raising=False)
+        run = FeatureCache(tmp_path, shard_rows=3).encode(hash_encoder(), texts)
+    assert run.encoded == 3
+    np.testing.assert_array_equal(run.feature.values, whole.feature.values)
+    said = [f"cannot read a cache shard, encoding again: {victim.name} (Permission denied)"]
+    assert list(run.notices) == (said if isinstance(error, PermissionError) else [])
+    assert victim.is_file()
+
+
+def test_a_shard_that_goes_away_during_a_run_is_one_line(tmp_path, hash_encoder, monkeypatch):
+    texts = [f"text {i}" for i in range(9)]
+    FeatureCache(tmp_path, shard_rows=3).encode(hash_encoder(), texts)
+    plain = module.Shelf.fill
+
+    def fill(shelf, *arguments):
+        shards(tmp_path)[1].unlink()
+        return plain(shelf, *arguments)
+
+    monkeypatch.setattr(module.Shelf, "fill", fill)
+    with pytest.raises(DataError, match=r"was there before and cannot be read.*run the same again"):
+        FeatureCache(tmp_path, shard_rows=3).encode(hash_encoder(), texts)
+
+
 def test_nothing_to_encode(tmp_path, hash_encoder):
     run = FeatureCache(tmp_path).encode(hash_encoder(), [None, None])
     assert run.feature.values.shape == (2, 4)
