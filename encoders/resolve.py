@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +29,9 @@ _WEIGHTS = {  # safetensors first; .bin is only ever read with weights_only=True
     "open_clip": ("open_clip*.safetensors", "open_clip*.bin"),
     "timm": ("model*.safetensors", "pytorch_model*.bin"),
 }
-# Configs, vocabularies, sentencepiece models, and layers after the model.
-_SIDE_FILES = ("*.json", "*.txt", "*.model", "*_Dense/model.safetensors")
+# Configs, vocabularies and sentencepiece models; then layers after the model.
+_SIDE_FILES = ("*.json", "*.txt", "*.model")
+_DENSE = ("*_Dense/model.safetensors", "*_Dense/pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ def _from_hub_cache(preset: _Preset) -> Source:
     # Asking the client takes ten times as long as all else that is looked at here.
     if not (Path(constants.HF_HUB_CACHE) / f"models--{preset.hub.replace('/', '--')}").is_dir():
         raise _AbsentError("not cached")
-    return _snapshot(preset, "hub cache", _WEIGHTS[preset.library], local_files_only=True)
+    every = [*_WEIGHTS[preset.library], *_DENSE]
+    return _snapshot(preset, "hub cache", every, local_files_only=True)
 
 
 def _from_hub(preset: _Preset) -> Source:
@@ -199,13 +202,17 @@ def _from_hub(preset: _Preset) -> Source:
         ]
     except Exception as error:
         raise _AbsentError(_one_line(error)) from None
-    safe, pickled = _WEIGHTS[preset.library]
-    wanted = safe if any(Path(f).match(safe) and "/" not in f for f in files) else pickled
-    return _snapshot(preset, "hub", (wanted,), local_files_only=False)
+    wanted = [_first_there(kinds, files) for kinds in (_WEIGHTS[preset.library], _DENSE)]
+    return _snapshot(preset, "hub", wanted, local_files_only=False)
+
+
+def _first_there(patterns: Sequence[str], files: Sequence[str]) -> str:
+    """The first pattern that a file of the repository fits, as the client matches them."""
+    return next((p for p in patterns if any(fnmatch(file, p) for file in files)), patterns[0])
 
 
 def _snapshot(
-    preset: _Preset, origin: str, weights: tuple[str, ...], *, local_files_only: bool
+    preset: _Preset, origin: str, weights: Sequence[str], *, local_files_only: bool
 ) -> Source:
     from huggingface_hub import snapshot_download
 

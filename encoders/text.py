@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mmalign.encoders.presets import PresetConfig
     from mmalign.encoders.resolve import Source
 
-__all__ = ["TextEncoder", "TextTower", "TransformersText", "load_text_tower", "readable_texts"]
+__all__ = ["TextEncoder", "TextTower", "TransformersText", "load_text_tower", "read_tokens"]
 
 PART = 64
 """Texts that a CPU runs at a time."""
@@ -96,29 +96,38 @@ class TextEncoder:
             returns: ``[B, D]`` in the same order.
         """
         rows = Rows(len(values), self.dim, normalize=self.normalize)
-        texts, rows.problems = readable_texts(values, self.prefix, self.suffix)
-        if not texts:
-            return rows.encoded()
-        tokens, truncated = self._tower.tokenize([text for _, text in texts])
-        order = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
+        read = read_tokens(self._tower, values, self.prefix, self.suffix)
+        kept, tokens, rows.problems = read.kept, read.tokens, read.problems
+        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             output = self._tower.embed([tokens[i] for i in batch])
             if self._projection is not None:
                 output = run(self._projection, output)
-            rows.put([texts[i][0] for i in batch], output)
-        return rows.encoded({"truncated": truncated})
+            rows.put([kept[i] for i in batch], output)
+        return rows.encoded({"truncated": read.truncated} if kept else {})
 
 
-def readable_texts(
-    values: Sequence[Media], prefix: str, suffix: str
-) -> tuple[list[tuple[int, str]], dict[int, str]]:
-    """Sort out what has nothing to read.
+class ReadTexts(NamedTuple):
+    """What is left of some texts.
 
-    Returns:
-        Position and text, between prefix and suffix, of each value that can be read; position and
-        reason of others.
+    Attributes:
+        kept: Positions of those that have a token, ascending.
+        tokens: Of each of them.
+        problems: Position to a one-line reason, for all others.
+        truncated: How many were cut to the model's length.
     """
+
+    kept: list[int]
+    tokens: list[list[int]]
+    problems: dict[int, str]
+    truncated: int
+
+
+def read_tokens(
+    tower: TextTower | ClipText, values: Sequence[Media], prefix: str, suffix: str
+) -> ReadTexts:
+    """Tokenize what can be read, each text between prefix and suffix."""
     texts: list[tuple[int, str]] = []
     problems: dict[int, str] = {}
     for position, value in enumerate(values):
@@ -130,7 +139,13 @@ def readable_texts(
             # Lone surrogates, left by careless decoding, would fail the whole batch.
             clean = value.encode("utf-8", "replace").decode("utf-8")
             texts.append((position, prefix + clean + suffix))
-    return texts, problems
+    if not texts:
+        return ReadTexts([], [], problems, 0)
+    tokens, truncated = tower.tokenize([text for _, text in texts])
+    found = list(zip([position for position, _ in texts], tokens, strict=True))
+    problems |= {position: "no token is left of the text" for position, ids in found if not ids}
+    kept = [(position, ids) for position, ids in found if ids]
+    return ReadTexts([p for p, _ in kept], [ids for _, ids in kept], problems, truncated)
 
 
 def load_text_tower(
@@ -223,7 +238,7 @@ class TransformersText(torch.nn.Module):
         self._model = self._model.to(device).eval().requires_grad_(False)
         self._device = device
         self._pooling = pooling
-        positions = getattr(self._model.config, "max_position_embeddings", None) or max_length
+        positions = _num_positions(self._model) or max_length
         self._max_length = min(max_length, self._tokenizer.model_max_length, positions)
         self._ending = self._tokens(suffix, special=False) if suffix else []
         self._closing = 0  # tokens that the tokenizer itself puts after every text
@@ -313,6 +328,16 @@ class TransformersText(torch.nn.Module):
             return hidden[torch.arange(len(hidden), device=hidden.device), last]
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _num_positions(model: Any) -> int | None:
+    """Tokens that a model has positions for: RoBERTa and its kin begin to count after padding."""
+    most: int | None = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if most and name.endswith("position_embeddings"):
+            padding = getattr(module, "padding_idx", None)
+            return most if padding is None else most - padding - 1
+    return most
 
 
 def _make_saveable(model: Any) -> None:

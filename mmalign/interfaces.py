@@ -170,7 +170,7 @@ class Tower(Protocol):
         ...
 
     def below_projection(self, inputs: Any) -> Tensor:
-        """Encode as far as the new projection: ``[B, D']``."""
+        """Encode as far as the new projection, if there is one: ``[B, D']``."""
         ...
 
     def start_at(self, weight: Tensor) -> None:

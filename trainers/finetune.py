@@ -118,6 +118,8 @@ def finetune(
         config.finetune, catalog, contents, towers, seed=config.seed, stream=stream
     )
     origin = _origin(config, catalog, contents, towers)
+    if stream is not None:
+        origin["train items"] = stream.digest
     views = _views(config, towers, contents, origin, folder / "views", progress)
     if config.finetune.start == "ridge":
         if progress:

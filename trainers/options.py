@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -110,7 +111,8 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     """Check arguments for ``lightning.Trainer``: names, and values that no network here can take.
 
     Raises:
-        ConfigError: There is no such argument, mmalign sets it itself, or training would break.
+        ConfigError: There is no such argument, mmalign sets it itself, a config file could not hold
+            its value, or training would break.
     """
     for name in options:
         if name in _OURS - {"self"}:
@@ -121,6 +123,12 @@ def check_trainer(options: Mapping[str, Any]) -> None:
             )
         if name not in _PARAMETERS:
             raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, _PARAMETERS))
+        if not _is_plain(options[name]):
+            raise ConfigError(
+                f"trainer.{name} must be a plain value, which a config file can hold",
+                got=type(options[name]).__name__,
+                fix="give the text or number that lightning takes for it, as max_time: 00:12:00:00",
+            )
     if options.get("barebones"):
         raise ConfigError(
             "trainer.barebones takes away the checkpoints that mmalign needs",
@@ -194,6 +202,14 @@ def _checked_trainer(
         for name, value in parsed.items()
         if value != defaults.get(name, _PARAMETERS[name].default)
     }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | Path)
 
 
 def _wrong_type(error: Exception, trainer: Mapping[str, Any]) -> ConfigError:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmalign.encoders.image import MAX_WORKERS, Transform, read_pixels, stack_pixels
 from mmalign.encoders.runtime import cpu_count
-from mmalign.encoders.text import TransformersText, readable_texts
+from mmalign.encoders.text import TransformersText, read_tokens
 from mmalign.encoders.tuning.augment import augment
 from mmalign.encoders.vision import Processed
 from mmalign.interfaces import Media, TowerBatch
@@ -55,11 +55,9 @@ class TextReader:
 
     def collate(self, values: Sequence[Media], *, training: bool) -> TowerBatch:
         """Tokenize; training makes no difference."""
-        texts, problems = readable_texts(values, self._prefix, self._suffix)
-        if not texts:
-            return TowerBatch(None, [], problems)
-        tokens, _ = self._tower.tokenize([text for _, text in texts])
-        return TowerBatch(self._tower.pad(tokens), [position for position, _ in texts], problems)
+        read = read_tokens(self._tower, values, self._prefix, self._suffix)
+        inputs = self._tower.pad(read.tokens) if read.tokens else None
+        return TowerBatch(inputs, read.kept, read.problems)
 
     def sample(self) -> Any:
         """Tokens of a short text."""

@@ -76,10 +76,11 @@ class Tower(nn.Module):
         origin: Origin,
         tuning: Tuning,
         device: torch.device,
-        starts_anew: bool = False,
+        added: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
-        self.starts_anew = starts_anew
+        self._added = len(added)
+        self.starts_anew = bool(added) and not tuning.hidden
         self.modality = origin.preset.modality
         self.trunk = trunk
         self.projection = projection
@@ -136,13 +137,14 @@ class Tower(nn.Module):
         return self._encode(inputs)
 
     def below_projection(self, inputs: Any) -> torch.Tensor:
-        """Encode as far as the new projection, ``[B, D']``, each picture by itself."""
+        """Encode as far as the new projection, if there is one: ``[B, D']``, a picture by itself."""
         was_training = self.training
         self.eval()
         rows = self._pooled(inputs)
         self.train(was_training)
-        assert self.projection is not None
-        before: torch.Tensor = self.projection[:-2](rows)
+        if self.projection is None:
+            return rows
+        before: torch.Tensor = self.projection[: len(self.projection) - self._added](rows)
         return before
 
     @torch.no_grad()
@@ -295,8 +297,9 @@ def open_tower(
         source,
         fingerprint,
     )
-    found, projection = projection, _projected(projection, width, preset, tuning)
-    starts_anew = projection is not found and not tuning.hidden
+    added = _added(projection, width, preset, tuning)
+    if added:
+        projection = Projection(*(projection or ()), *added)
     if projection is not None:
         projection = projection.to(where)
     return Tower(
@@ -306,7 +309,7 @@ def open_tower(
         origin=origin,
         tuning=tuning,
         device=where,
-        starts_anew=starts_anew,
+        added=added,
     )
 
 
@@ -319,10 +322,10 @@ def _width(
         return int(trunk(_to(reader.sample(), device)).shape[1])
 
 
-def _projected(
+def _added(
     projection: Projection | None, width: int, preset: PresetConfig, tuning: Tuning
-) -> Projection | None:
-    """The projection the folder has, or a new one on top of all that is there."""
+) -> list[nn.Module]:
+    """Layers of a new projection on top of all that is there, none where none is asked for."""
     if preset.library == "open_clip":
         if tuning.dim not in (None, width) or tuning.hidden:
             raise ConfigError(
@@ -330,9 +333,9 @@ def _projected(
                 got=f"dim={tuning.dim}, hidden={tuning.hidden}",
                 fix=f"set dim: null or {width}, and hidden: 0",
             )
-        return projection
+        return []
     if tuning.dim is None or (projection is not None and tuning.dim == width):
-        return projection
+        return []
     if tuning.mode == "frozen":
         raise ConfigError(
             "a frozen tower has no use for a new projection",
@@ -342,9 +345,7 @@ def _projected(
     middle = tuning.hidden or width
     # Without a bias, as CLIP has it: open_clip's text models know none.
     new: list[nn.Module] = [nn.Linear(middle, tuning.dim, bias=False), nn.Identity()]
-    if tuning.hidden:
-        new = [nn.Linear(width, middle), nn.GELU(), *new]
-    return Projection(*(projection or ()), *new)
+    return [nn.Linear(width, middle), nn.GELU(), *new] if tuning.hidden else new
 
 
 def _to(inputs: Any, device: torch.device) -> Any:

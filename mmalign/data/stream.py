@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -46,6 +47,7 @@ class ItemStream:
 
     Attributes:
         num_train: Items that are trained on.
+        digest: Of all ids and their splits, in order.
 
     Raises:
         ConfigError: There is no table of items, or a column is not in it.
@@ -146,6 +148,7 @@ class ItemStream:
         """Pass over ids and splits before work starts, and count what is trained on."""
         count, start, hashes = 0, 0, [np.zeros(0, np.uint64)]
         every: dict[str, str] = {}
+        seen = hashlib.sha256()
         for batch in self._read(self._open(self._ids).iter(READ_SIZE)):
             index = pd.RangeIndex(start, start + len(batch[ITEM_ID]))
             ids = as_ids(pd.Series(batch[ITEM_ID], index, name=ITEM_ID, dtype=object), "items")
@@ -164,6 +167,7 @@ class ItemStream:
                     fix=nearest(splits[wrong], SPLITS),
                 )
             count += splits.count("train")
+            seen.update(repr(list(zip(ids, splits, strict=True))).encode())
             start += len(splits)
         if not start:
             raise DataError("items are empty", fix="give a table with at least one row")
@@ -179,6 +183,8 @@ class ItemStream:
         if self._log is not None:
             self._by_log = self._split_by_log(every)
             count = list(self._by_log.values()).count("train")
+            seen.update(repr(list(self._by_log.items())).encode())
+        self.digest = seen.hexdigest()
         return count
 
     def _split_by_log(self, ids: Mapping[str, str]) -> dict[str, str]:

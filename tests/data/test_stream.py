@@ -60,6 +60,16 @@ def test_the_order_is_told_by_seed_and_epoch(tmp_path, frame):
     assert order(1) != order(2)
 
 
+def test_a_digest_tells_items_and_splits_from_others(tmp_path, frame):
+    changed = frame.assign(split=frame.split.where(frame.index != 3, "test"))
+    assert changed.split[3] != frame.split[3]
+    other = frame.assign(item_id=[*frame.item_id[:-1].astype(str), "another"])
+    same = frame.assign(picture="else")
+    found = [stream(tmp_path, each).digest for each in (frame, same, changed, other)]
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
 def test_processes_share_the_items_out(tmp_path, frame):
     items = stream(tmp_path, frame)
     shares = [[i for b in items.blocks(3, process, 2) for i in b.item_ids] for process in (0, 1)]
@@ -89,6 +99,7 @@ def test_without_a_split_a_tenth_each_is_held_out_by_the_id(tmp_path, frame):
     assert len(trained) == items.num_train
     assert not trained & set(held.item_ids)
     assert len(trained) + held.num_items == 200
+    assert len(items.digest) == 64
     assert 10 < (held.items.split == "valid").sum() < 30
 
 

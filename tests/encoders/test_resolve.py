@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,14 +69,28 @@ def test_the_order_is_folder_hub_cache_package(preset):
     assert resolve(replace(preset, folder=Path("other"))).folder == Path("other")
 
 
-def test_the_hub_comes_before_the_package(preset, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("there", "fetched"),
+    [
+        (["model.safetensors", "pytorch_model.bin"], ["model.safetensors"]),
+        (
+            ["model.safetensors", "2_Dense/pytorch_model.bin", "onnx/model.safetensors"],
+            ["model.safetensors", "2_Dense/pytorch_model.bin"],
+        ),
+        (
+            ["pytorch_model.bin", "2_Dense/model.safetensors", "2_Dense/pytorch_model.bin"],
+            ["pytorch_model.bin", "2_Dense/model.safetensors"],
+        ),
+    ],
+)
+def test_the_hub_comes_before_the_package(preset, monkeypatch, tmp_path, there, fetched):
     asked = []
 
     class Api:
         def model_info(self, repo, timeout):
             assert timeout <= 5
-            sibling = type("Sibling", (), {"rfilename": "model.safetensors"})
-            return type("Info", (), {"siblings": [sibling]})
+            siblings = [SimpleNamespace(rfilename=name) for name in there]
+            return SimpleNamespace(siblings=siblings)
 
     def snapshot_download(repo, *, local_files_only, allow_patterns, **_):
         asked.append((local_files_only, allow_patterns))
@@ -86,8 +101,9 @@ def test_the_hub_comes_before_the_package(preset, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert resolve(preset).origin == "hub"
     assert [local for local, _ in asked] == [False]
-    assert "model*.safetensors" in asked[0][1]
-    assert not any(pattern.endswith(".bin") for pattern in asked[0][1])
+    from huggingface_hub.utils import filter_repo_objects
+
+    assert list(filter_repo_objects(there, allow_patterns=asked[0][1])) == fetched
     assert resolve(preset, download=False).origin.startswith("package")
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import torch
 
 from mmalign.encoders import load_encoder
 from mmalign.encoders.text import TextEncoder, TransformersText
+from mmalign.encoders.tuning import load_tower
 from mmalign.errors import EncoderError
+from mmalign.finetuning import TowerConfig
 from mmalign.interfaces import Encoder
 
 TEXTS = ["a red cup", "tea", "blue cup of tea and cake and a red cake", "of", "Red CUP and unknown"]
@@ -161,3 +165,53 @@ def test_a_tokenizer_that_cannot_pad_is_refused(bert_folder, monkeypatch):
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
     with pytest.raises(EncoderError, match="no token to pad with"):
         load_encoder(bert_folder, device="cpu")
+
+
+def test_a_text_without_a_token_fails_alone(bert_folder, tmp_path):
+    """Some tokenizers drop what cannot be seen, and put nothing around it."""
+    shutil.copytree(bert_folder, tmp_path / "bare")
+    path = tmp_path / "bare" / "tokenizer.json"
+    told = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(
+            {
+                **told,
+                "post_processor": None,
+                "normalizer": {
+                    "type": "BertNormalizer",
+                    "clean_text": True,
+                    "handle_chinese_chars": True,
+                    "strip_accents": None,
+                    "lowercase": True,
+                },
+            }
+        )
+    )
+    for texts in (["tea", "\u200b"], ["\u200b"]):
+        encoded = encoder(tmp_path / "bare").encode(texts)
+        assert encoded.problems == {len(texts) - 1: "no token is left of the text"}
+        batch = load_tower(tmp_path / "bare", TowerConfig()).collate(texts, training=True)
+        assert (batch.kept, batch.problems) == (list(range(len(texts) - 1)), encoded.problems)
+    assert batch.inputs is None
+
+
+def test_positions_that_begin_after_padding_are_not_counted(bert_folder, tmp_path):
+    from transformers import RobertaConfig, RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        pad_token_id=1,
+    )
+    shutil.copytree(bert_folder, tmp_path / "roberta")
+    RobertaModel(config).save_pretrained(tmp_path / "roberta")
+    path = tmp_path / "roberta" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 10**6}))
+    found = encoder(tmp_path / "roberta", max_length=512)
+    assert found._tower.max_length == 14
+    encoded = found.encode(["a red cup of tea " * 9])
+    assert (encoded.present.all(), encoded.notes) == (True, {"truncated": 1})

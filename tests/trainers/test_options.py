@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -180,6 +183,15 @@ def test_help_has_an_example_and_the_trainers_options(flag, capsys):
 )
 def test_what_no_network_minds_is_let_through(options):
     check_trainer(options)
+
+
+@pytest.mark.parametrize(
+    "value", [timedelta(minutes=5), [timedelta(minutes=5)], {"minutes": timedelta(minutes=5)}]
+)
+def test_a_value_that_no_file_can_hold_is_refused(value):
+    with pytest.raises(ConfigError, match=r"trainer\.max_time must be a plain value.*00:12:00:00"):
+        check_trainer({"max_time": value})
+    check_trainer({"max_time": {"minutes": 5}, "default_root_dir": Path("logs"), "devices": [0]})
 
 
 def test_every_default_is_an_option_of_the_trainer():

@@ -101,7 +101,8 @@ class GraphContrast(nn.Module):
         graph = SparseOperator(messages)
         found, _ = propagate(graph.mean @ items, items, graph, LAYERS)
         answers, offset = gather_rows(fresh)
-        answer_rows = gather_rows(at)[0].cpu().numpy()
+        all_at = gather_rows(at)[0]
+        answer_rows = all_at.cpu().numpy()
         taken = torch.from_numpy((self._matrix[users][:, answer_rows] > 0).toarray())
         loss = behaviour_loss(
             found[torch.from_numpy(users).to(fresh.device)],
@@ -111,9 +112,10 @@ class GraphContrast(nn.Module):
             log_q=self._log_q[answer_rows].to(fresh.device),
             offset=offset,
         )
-        self.memory[at] = fresh.detach().to(self.memory)
+        # Of all processes: each one's memory is the first one's again before the next step.
+        self.memory[all_at] = answers.detach().to(self.memory)
         self.age += 1
-        self.age[at] = 0
+        self.age[all_at] = 0
         return loss * share_of_mean(len(fresh), len(answers))
 
     def _ask(self, rows: IntArray) -> tuple[IntArray, sp.csr_matrix]:

@@ -82,8 +82,11 @@ class FinetuneModule(LightningModule):
         self.seconds_before, self._began = 0.0, began
         self._frozen: dict[str, Tensor] = {}
         if config.drift in ("features", "similarity"):
+            is_likeness = config.drift == "similarity"  # of the encoder, not of a new projection
             self._frozen = {
-                modality: encode_rows(tower, contents.plain[modality]).values
+                modality: encode_rows(
+                    tower, contents.plain[modality], below_projection=is_likeness
+                ).values
                 for modality, tower in towers.items()
             }
         trunks = [

@@ -43,12 +43,15 @@ class Rows(NamedTuple):
 
 
 @torch.no_grad()
-def encode_rows(tower: Tower, values: Sequence[Media | None]) -> Rows:
+def encode_rows(
+    tower: Tower, values: Sequence[Media | None], *, below_projection: bool = False
+) -> Rows:
     """Encode items as they are encoded after training: no dropout, no augmentation.
 
     Args:
         tower: Left in the mode it was in.
         values: Content of each item; None where there is none.
+        below_projection: Whether a new projection is left out.
 
     Shapes:
         values: ``N``.
@@ -57,6 +60,7 @@ def encode_rows(tower: Tower, values: Sequence[Media | None]) -> Rows:
     was_training = [part.training for part in module.modules()]
     module.eval()
     device = next(module.parameters()).device
+    encode = tower.below_projection if below_projection else tower
     rows = torch.zeros(len(values), tower.dim)
     present = np.zeros(len(values), dtype=bool)
     problems: dict[int, str] = {}
@@ -68,7 +72,9 @@ def encode_rows(tower: Tower, values: Sequence[Media | None]) -> Rows:
         if not batch.kept:
             continue
         kept = [block[position] for position in batch.kept]
-        encoded = tower(to_device(batch.inputs, device)).float().cpu()
+        encoded = encode(to_device(batch.inputs, device)).float().cpu()
+        if not present.any():
+            rows = rows.new_zeros(len(values), encoded.shape[1])
         rows[kept] = F.normalize(encoded, dim=1)
         present[kept] = True
     for part, mode in zip(module.modules(), was_training, strict=True):

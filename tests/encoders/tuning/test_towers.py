@@ -159,6 +159,17 @@ def test_a_new_projection_can_be_started(kind, encoders, values, tune):
     assert tower.projection[-2].weight.grad[3:].abs().sum() > 0
 
 
+@pytest.mark.parametrize("hidden", [0, 7])
+def test_a_new_projection_can_be_left_out(hidden, bert_folder, tmp_path, tune):
+    load_tower(bert_folder, tune(mode="head", dim=5)).save_pretrained(tmp_path / "tuned")
+    for folder in (bert_folder, tmp_path / "tuned"):
+        encoder = load_tower(folder, tune(mode="full", dim=None))
+        tower = load_tower(folder, tune(mode="full", dim=4, hidden=hidden))
+        inputs = tower.collate(["tea", "red cup"], training=False).inputs
+        torch.testing.assert_close(tower.below_projection(inputs), encoder(inputs))
+        torch.testing.assert_close(encoder.below_projection(inputs), encoder(inputs))
+
+
 def test_an_old_or_hidden_projection_is_not_started(bert_folder, tmp_path, tune):
     load_tower(bert_folder, tune(mode="head", dim=5)).save_pretrained(tmp_path / "tuned")
     assert not load_tower(tmp_path / "tuned", tune(mode="head", dim=5)).starts_anew

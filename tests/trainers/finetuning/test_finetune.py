@@ -448,15 +448,17 @@ def test_l2_sp_holds_weights_where_they_were(shop, towers, told, tmp_path):
 
 def test_the_likeness_of_items_is_held(shop, towers, told, tmp_path):
     start, free = copy.deepcopy(towers), copy.deepcopy(towers)
-    finetune(told(4), shop, free, folder=tmp_path / "free", progress=False)
-    config = told(4, drift="similarity", drift_weight=100.0)
+    finetune(told(30), shop, free, folder=tmp_path / "free", progress=False)
+    config = told(30, drift="similarity", drift_weight=100.0)
     finetune(config, shop, towers, folder=tmp_path / "held", progress=False)
 
     def change(towers):
-        now, before = (encode_rows(t["text"], shop.texts()).values for t in (towers, start))
+        """From the encoder's own likeness: the new projection on it is random at the start."""
+        before = encode_rows(start["text"], shop.texts(), below_projection=True).values
+        now = encode_rows(towers["text"], shop.texts()).values
         return float((now @ now.T - before @ before.T).abs().mean())
 
-    assert change(towers) < change(free) / 2
+    assert change(towers) < min(change(free), change(start)) / 2
 
 
 def test_an_objective_without_interactions_says_so(shop, towers, told, tmp_path):
