@@ -16,7 +16,7 @@ from mmalign.errors import ConfigError, nearest
 
 __all__ = ["from_dict", "load_yaml", "merge", "parse_overrides", "to_dict"]
 
-FLAT = {"encoders"}
+FLAT = {"encoders", "weights"}
 """Sections whose keys may hold dots, as ``text.title`` does."""
 
 T = TypeVar("T")
@@ -158,7 +158,9 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError):  # such as 2024-13-01, no date
             value = text
         section = nested
-        *parents, leaf = name.split(".", 1 if name.partition(".")[0] in FLAT else -1)
+        parts = name.split(".")
+        depth = next((n for n, part in enumerate(parts) if part in FLAT), len(parts)) + 1
+        *parents, leaf = name.split(".", depth)
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):

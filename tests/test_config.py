@@ -290,6 +290,8 @@ class TestOverrides:
             (["--a", "2020-13-45"], {"a": "2020-13-45"}),
             (["--a", "1", "--a", "2"], {"a": 2}),
             (["--a", "{b: 1}", "--a.c", "2"], {"a": {"b": 1, "c": 2}}),
+            (["--encoders.text.title", "a"], {"encoders": {"text.title": "a"}}),
+            (["--a.weights.text.title@x", "2"], {"a": {"weights": {"text.title@x": 2}}}),
         ],
     )
     def test_parses(self, arguments: list[str], expected: dict[str, Any]) -> None:

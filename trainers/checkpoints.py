@@ -151,7 +151,8 @@ class Best(ModelCheckpoint):
 
     def _is_at_home(self, state_dict: dict[str, Any]) -> bool:
         """Whether the run was here, and its last checkpoint still is: another may have followed."""
-        assert self._resume is not None and self.dirpath is not None
+        assert self._resume is not None
+        assert self.dirpath is not None
         lies_here = Path(self._resume).parent.resolve() == Path(self.dirpath).resolve()
         return lies_here and state_dict["dirpath"] == str(self.dirpath)
 

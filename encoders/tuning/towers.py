@@ -137,7 +137,7 @@ class Tower(nn.Module):
         return self._encode(inputs)
 
     def below_projection(self, inputs: Any) -> torch.Tensor:
-        """Encode as far as the new projection, if there is one: ``[B, D']``, a picture by itself."""
+        """Encode as far as a new projection, ``[B, D']``, each picture by itself."""
         was_training = self.training
         self.eval()
         rows = self._pooled(inputs)

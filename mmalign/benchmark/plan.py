@@ -114,7 +114,9 @@ def tune_job(plan: Plan, model: str) -> Job:
 
 def measure_job(plan: Plan, model: str, values: Mapping[str, Any], seed: int) -> Job:
     """One final run under the tuned settings."""
-    return _job("measure", plan, seeded(lay(plan.config, model, values), seed), [])
+    k = Objective.parse(plan.config.benchmark.monitor).k  # measured beside those of the protocol
+    more = [] if k in plan.config.evaluation.ks else [k]
+    return _job("measure", plan, seeded(lay(plan.config, model, values), seed), more)
 
 
 def _job(kind: Literal["tune", "measure"], plan: Plan, config: ExperimentConfig, more: Any) -> Job:

@@ -61,7 +61,8 @@ def _time(axes: Axes, summary: Summary) -> bool:
 
 def _cold_warm(axes: Axes, summary: Summary) -> bool:
     """Accuracy on cold items against warm ones."""
-    if any(not m["test"]["cold"]["counts"]["users"] for m in summary["models"].values()):
+    tests = [m["test"] for m in summary["models"].values()]
+    if not all(test[s]["counts"]["users"] for test in tests for s in ("warm", "cold")):
         return False
     for model, m in summary["models"].items():
         warm, cold = (m["test"][s]["metrics"][summary["metric"]]["mean"] for s in ("warm", "cold"))

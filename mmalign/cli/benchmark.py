@@ -83,9 +83,9 @@ def run_benchmark(config: ExperimentConfig, output: Path, command: str) -> int:
     plan = make_plan(config, catalog, Digest.of(catalog, features), modalities)
     outcome = run_plan(plan, features, output)
     summary = summarise(outcome, catalog, command)
-    plots = [f"plots/{name}" for name in draw(summary, output / "plots")]
     text = json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False)
     write_text(output / f"{REPORT}.json", text + "\n")
+    plots = [f"plots/{name}" for name in draw(summary, output / "plots")]
     write_text(output / f"{REPORT}.md", markdown(summary, plots))
     print(f"wrote {output / REPORT}.md", file=sys.stderr)
     if outcome.failed:

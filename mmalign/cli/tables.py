@@ -46,12 +46,12 @@ def read_ids(values: list[str], column: str) -> list[str]:
     if len(values) > 1:
         return list(dict.fromkeys(values))
     if not path.is_file():
-        if path.suffix in (*ENDINGS, ".txt"):
+        if path.suffix.lower() in (*ENDINGS, ".txt"):
             raise DataError(
                 "no such file of ids", got=values[0], fix="check the path, or give ids themselves"
             )
         return values
-    ids = _table_ids(path, column) if path.suffix in ENDINGS else _lines(path)
+    ids = _table_ids(path, column) if path.suffix.lower() in ENDINGS else _lines(path)
     if not ids:
         raise DataError(f"{path} holds no ids", fix="write an id a line")
     return list(dict.fromkeys(ids))

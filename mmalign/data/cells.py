@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -155,10 +157,25 @@ def _text(value: object) -> str:
 
 
 def in_line(cells: pd.Series) -> pd.Series:
-    """Write lists as ``a|b``."""
+    """Write lists as ``a|b``; a value that is missing in one is left out.
+
+    Example:
+        >>> in_line(pd.Series([["a", None, "b"], [None], "c"])).tolist()
+        ['a|b', '', 'c']
+    """
     if cells.dtype == object and cells.map(is_list).any():
-        return cells.map(lambda cell: "|".join(map(str, cell)) if is_list(cell) else cell)
+        return cells.map(_in_one_line)
     return cells
+
+
+def _in_one_line(cell: Any) -> Any:
+    if not is_list(cell):
+        return cell
+    return "|".join(str(value) for value in cell if not _is_missing(value))
+
+
+def _is_missing(value: Any) -> bool:
+    return bool(np.ndim(value) == 0 and pd.isna(value))
 
 
 def as_line(cells: pd.Series, separator: str) -> list[str | None]:

@@ -26,6 +26,7 @@ from mmalign.interfaces import (
 )
 
 __all__ = [
+    "check_names",
     "clean_interactions",
     "clean_items",
     "clean_users",
@@ -179,12 +180,26 @@ def _with_ids(frame: pd.DataFrame, columns: tuple[str, ...], table: str) -> pd.D
     frame = frame.reset_index(drop=True)
     if len(frame) == 0:
         raise DataError(f"{table} are empty", fix="give a table with at least one row")
+    check_names(frame, table)
     for column in columns:
         if column not in frame:
             raise DataError(
                 f"{table} have no column {column!r}", fix=nearest(column, map(str, frame))
             )
     return frame.assign(**{column: as_ids(frame[column], table) for column in columns})
+
+
+def check_names(frame: pd.DataFrame, table: str) -> None:
+    """Check that no two columns have one name.
+
+    Raises:
+        DataError: Two have.
+    """
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(
+            f"{table} have two columns of the same name", got=twice, fix="rename one of them"
+        )
 
 
 def _refuse_duplicates(ids: pd.Series, table: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmalign.data.cells import as_number, as_seconds, as_text, is_list
+from mmalign.data.cells import as_number, as_seconds, as_text, in_line
 from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.interfaces import BoolArray
 
@@ -102,7 +102,7 @@ class Condition:
         if isinstance(self.value, float):
             values = as_number(cells, table)
             compared = compare(values, self.value)
-        elif self.operator in ("==", "!="):
+        elif self.operator in ("==", "!=") and not _is_moment(cells, self.value):
             values = _joined(cells)
             has = values.fillna("").str.contains(f"|{self.value.strip()}|", regex=False)
             compared = compare(has, True)
@@ -113,6 +113,11 @@ class Condition:
         return mask
 
 
+def _is_moment(cells: pd.Series, text: str) -> bool:
+    """Whether a column of times is compared with a date, and not text with text."""
+    return pd.api.types.is_datetime64_any_dtype(cells) and _is_day(text)
+
+
 def _is_day(text: str) -> bool:
     moment = pd.to_datetime(text, errors="coerce", format="ISO8601")
     return _DAY.fullmatch(text) is not None and not pd.isna(moment)
@@ -120,6 +125,4 @@ def _is_day(text: str) -> bool:
 
 def _joined(cells: pd.Series) -> pd.Series:
     """Write the values of every cell between bars, without spaces around: ``|Comedy|Drama|``."""
-    if cells.dtype == object:
-        cells = cells.map(lambda cell: "|".join(map(str, cell)) if is_list(cell) else cell)
-    return ("|" + as_text(cells) + "|").str.replace(r"\s*\|\s*", "|", regex=True)
+    return ("|" + as_text(in_line(cells)) + "|").str.replace(r"\s*\|\s*", "|", regex=True)

@@ -12,6 +12,7 @@ A log that is already divided comes as ``name.train.inter``, ``name.valid.inter`
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -147,10 +148,17 @@ def _only_log(folder: Path) -> Path:
 
 def _read_tsv(path: Path, **options: object) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, sep="\t", encoding="utf-8", **options)
+        return pd.read_csv(path, sep="\t", encoding="utf-8", quoting=csv.QUOTE_NONE, **options)
     except (OSError, ValueError) as error:  # parser and Unicode errors are ValueErrors
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read {path}", got=reason, fix="mend or replace it") from error
+
+
+def _unquoted(cell: str) -> str:
+    """Take away the quotes that some writers put around a cell that holds quotes."""
+    inside = cell[1:-1]
+    is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inside.replace('""', "")
+    return inside.replace('""', '"') if is_quoted else cell
 
 
 def _read_atomic(path: Path, multi: Collection[str] = ()) -> pd.DataFrame:
@@ -164,7 +172,8 @@ def _read_atomic(path: Path, multi: Collection[str] = ()) -> pd.DataFrame:
                 got=header,
                 fix=f"write name:type with a type of {', '.join(get_args(_RecBoleType))}",
             )
-        columns[name] = _typed(raw[header], name, kind, multi, path)
+        cells = raw[header].map(_unquoted, na_action="ignore")
+        columns[name] = _typed(cells, name, kind, multi, path)
     return pd.DataFrame(columns)
 
 

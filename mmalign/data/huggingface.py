@@ -215,10 +215,27 @@ def to_frame(dataset: Any) -> pd.DataFrame:
 def _one_frame(dataset: Any) -> pd.DataFrame:
     frame = dataset.with_format(None).to_pandas()
     for column, feature in dataset.features.items():
+        inside = getattr(feature, "feature", None)  # of a list
+        labels: list[Any]
         if hasattr(feature, "int2str"):
-            labels = frame[column].map(feature.int2str, na_action="ignore")
-            frame = frame.assign(**{column: labels})
+            labels = [_label(feature, cell) for cell in frame[column]]
+        elif hasattr(inside, "int2str"):
+            labels = [
+                None if cell is None else [_label(inside, each) for each in cell]
+                for cell in frame[column]
+            ]
+        else:
+            continue
+        frame = frame.assign(**{column: pd.Series(labels, frame.index, dtype=object)})
     return frame
+
+
+def _label(feature: Any, cell: Any) -> str | None:
+    """Name a class; -1 is how datasets without a label for a row write it."""
+    if pd.isna(cell) or cell < 0:
+        return None
+    name: str = feature.int2str(int(cell))
+    return name
 
 
 def _undecoded(stream: Any, library: ModuleType) -> Any:

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mmalign.data.cells import as_text
+from mmalign.data.cells import as_number, as_text
 from mmalign.data.reading import locate, read_table
 from mmalign.errors import DataError, nearest
 from mmalign.interfaces import ITEM_ID, WEIGHT
@@ -44,7 +44,7 @@ def read_neighbours(
                 f"{folder} has no file {name} for data.neighbours.{modality}",
                 fix=nearest(name, [p.name for p in folder.iterdir()]),
             )
-        graphs[modality] = neighbour_graph(read_table(path), item_ids, str(path))
+        graphs[modality] = neighbour_graph(read_table(path, {NEIGHBOUR_ID}), item_ids, str(path))
     return graphs
 
 
@@ -85,7 +85,7 @@ def neighbour_graph(
     item, neighbour = rows
     weight = np.ones(len(table), np.float32)
     if WEIGHT in table:
-        weight = table[WEIGHT].to_numpy(np.float32)
+        weight = as_number(table[WEIGHT], source).to_numpy(np.float32)
         broken = ~(np.isfinite(weight) & (weight >= 0))
         if broken.any():
             raise DataError(

@@ -285,6 +285,13 @@ def _check_header(path: Path, columns: pd.Index) -> None:
                 got=columns[0],
                 fix="separate them by commas",
             )
+    first = pd.read_csv(path, nrows=1, dtype="str", encoding="utf-8-sig")
+    if not isinstance(first.index, pd.RangeIndex):  # pandas takes the first cell for a row's name
+        raise DataError(
+            f"the rows of {path} have more cells than its header has names",
+            got=f"{len(columns)} names",
+            fix="name every column, or take the commas at the ends of the lines away",
+        )
     # As written: pandas would call the second of two equal columns x.1
     header = pd.read_csv(path, header=None, nrows=1, dtype="str", encoding="utf-8-sig").iloc[0]
     twice = header[header.duplicated() & header.notna()]

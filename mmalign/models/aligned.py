@@ -214,7 +214,8 @@ class Aligned(Model[AlignedConfig]):
     @torch.no_grad()
     def _append(self, features: Features, count: int) -> None:
         self.teacher.add_items(features, count)
-        content = self.network.content(self.item_input(features, self.teacher.content[-count:]))
+        new = self.teacher.content[len(self.vectors) :]
+        content = self.network.content(self.item_input(features, new))
         self.contents = np.concatenate([self.contents, content.numpy()])
         similar = SparseOperator(self._find_similar(np.arange(len(self.warm)) >= len(self.vectors)))
         start = self.network.hear_neighbours(torch.from_numpy(self.contents), similar)

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmalign.data.cells import as_ids
+from mmalign.data.cleaning import check_names
 from mmalign.errors import DataError
 from mmalign.interfaces import ITEM_ID, Feature, Features
 from mmalign.models.kernel import check_width
@@ -18,8 +19,9 @@ def new_items(items: pd.DataFrame, known: NDArray[np.object_]) -> pd.DataFrame:
     """Write the ids of new items as text.
 
     Raises:
-        DataError: An id is missing, given twice, or known already.
+        DataError: An id is missing, given twice, or known already, or two columns have one name.
     """
+    check_names(items, "the new items")
     if ITEM_ID not in items:
         raise DataError(f"the new items have no column {ITEM_ID!r}", fix="add it")
     ids = as_ids(items[ITEM_ID], "the new items")

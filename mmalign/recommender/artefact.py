@@ -214,10 +214,18 @@ def _versions() -> dict[str, str]:
 
 
 def _without_local_paths(config: ExperimentConfig) -> ExperimentConfig:
+    data = config.data
     trainer = {k: _last_part(v) if isinstance(v, str) else v for k, v in config.trainer.items()}
     return replace(
         config,
-        data=replace(config.data, path=_last_part(config.data.path)),
+        data=replace(
+            data,
+            path=_last_part(data.path),
+            items=data.items and _last_part(data.items),
+            interactions=data.interactions and _last_part(data.interactions),
+            users=data.users and _last_part(data.users),
+            neighbours={name: _last_part(file) for name, file in data.neighbours.items()},
+        ),
         encoders={modality: _last_part(name) for modality, name in config.encoders.items()},
         cache=ExperimentConfig.cache,
         trainer=trainer,

@@ -94,7 +94,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
     """Write a Parquet file of all that is for display.
 
     Columns of raw bytes, such as embedded pictures, are left out: they are data. A column of no
-    one type, such as numbers among texts, is written as text.
+    one type that Parquet knows, such as numbers among texts or beyond 64 bits, is written as text.
     """
     kept = {}
     for name, column in frame.items():
@@ -102,10 +102,15 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
             continue
         try:
             pa.array(column, from_pandas=True)
-        except pa.ArrowException:
-            column = column.map(str, na_action="ignore")
+        except (pa.ArrowException, OverflowError, UnicodeError, TypeError):
+            column = column.astype(object).map(_as_text, na_action="ignore")
         kept[str(name)] = column
     pd.DataFrame(kept, index=frame.index).to_parquet(path, index=False)
+
+
+def _as_text(cell: object) -> str:
+    """Write any cell; half a character, left by careless cutting, becomes a question mark."""
+    return str(cell).encode("utf-8", "replace").decode("utf-8")
 
 
 def pack(matrices: Mapping[str, sp.csr_matrix]) -> dict[str, NDArray[Any]]:

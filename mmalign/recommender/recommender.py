@@ -254,11 +254,12 @@ class Recommender:
         """
         items = new_items(items, self.item_ids)
         content = known_features(features, self.features)
+        grown = pd.concat([self.items, items], ignore_index=True)
         self.model.add_items(content, len(items))
         self.features = {
             n: stacked(x, content.get(n), len(items)) for n, x in self.features.items()
         }
-        self.items = pd.concat([self.items, items], ignore_index=True)
+        self.items = grown
         self.seen = {
             split: sp.csr_matrix((m.data, m.indices, m.indptr), (m.shape[0], len(self.items)))
             for split, m in self.seen.items()
@@ -385,7 +386,9 @@ class Recommender:
 
     def _split(self, name: str) -> sp.csr_matrix:
         if name not in self.seen:
-            raise ConfigError(f"exclude_seen cannot name {name!r}", fix=nearest(name, self.seen))
+            raise ConfigError(
+                f"exclude_seen cannot name {name!r}", fix=nearest(str(name), self.seen)
+            )
         return self.seen[name]
 
 

@@ -72,6 +72,9 @@ def test_keys_change_with_what_decides_and_with_nothing_else(make_config, catalo
     more = make_plan(make_config(trials=9, seeds=[4], samples=999), catalog, DATA, CONTENT)
     assert tune_job(more, "ridge").key == tune_job(plan, "ridge").key
     assert measure_job(more, "ridge", {"l2": 7.0}, 0).key == key
+    for k, is_same in ((10, True), (20, True), (5, False)):  # both of the protocol, and another
+        other = make_plan(make_config(monitor=f"valid/ndcg@{k}"), catalog, DATA, CONTENT)
+        assert (measure_job(other, "ridge", {"l2": 7.0}, 0).key == key) == is_same
     wider = make_config(search={"ridge": {"l2": {"low": 1, "high": 2}}})
     assert (
         tune_job(make_plan(wider, catalog, DATA, CONTENT), "ridge").key

@@ -142,6 +142,16 @@ def test_plots(summary, tmp_path):
     assert draw({"models": {}}, tmp_path / "none") == []
 
 
+@pytest.mark.parametrize("slice_name", ["warm", "cold"])
+def test_a_slice_without_users_costs_its_plot_alone(summary, tmp_path, slice_name):
+    for model in summary["models"].values():
+        model["test"][slice_name]["counts"]["users"] = 0
+        for metric in model["test"][slice_name]["metrics"].values():
+            metric["mean"] = None
+    names = draw(summary, tmp_path / "plots")
+    assert sorted(names) == ["accuracy_against_time.png", "popularity.png"]
+
+
 def test_a_model_that_knows_no_cold_items_has_a_dash_for_them(outcome, catalog, make_run, tmp_path):
     runs = []
     for seed in (0, 1):

@@ -231,3 +231,15 @@ def test_times_in_milliseconds_get_a_hint() -> None:
 
 def test_a_large_weight_that_models_can_take_is_kept() -> None:
     assert build(ITEMS, LOG.assign(weight=[1e9, 1])).matrix("train", "valid", "test").max() == 1e9
+
+
+@pytest.mark.parametrize("table", ["items", "interactions"])
+@pytest.mark.parametrize("column", ["item_id", "note"])
+def test_two_columns_of_one_name_are_refused(table: str, column: str) -> None:
+    frames = {
+        "items": pd.DataFrame({"item_id": ["a"], "note": ["x"]}),
+        "interactions": pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "note": ["x"]}),
+    }
+    frames[table] = frames[table][[*frames[table], column]]
+    with pytest.raises(DataError, match=rf"{table} have two columns of the same name.*{column}"):
+        Catalog.from_pandas(frames["items"], frames["interactions"])

@@ -111,3 +111,27 @@ def test_a_date_compares_with_dates_in_any_form() -> None:
     assert not_before.mask(seconds).tolist() == [False, True, False]
     with pytest.raises(DataError, match="holds no time in row 0"):
         later.mask(pd.DataFrame({"date": ["soon"]}))
+
+
+def test_a_date_is_equal_to_itself_in_a_column_of_times() -> None:
+    stamps = pd.to_datetime(pd.Series(["2020-05-31", "2020-06-01", None]))
+    frame = pd.DataFrame({"date": stamps})
+    for sign, expected in {
+        "==": [False, True, False],
+        "!=": [True, False, False],
+        ">=": [False, True, False],
+        "<=": [True, True, False],
+    }.items():
+        condition = Condition.parse(f"date {sign} '2020-06-01'")
+        assert condition.mask(frame).tolist() == expected, sign
+
+
+def test_a_missing_value_in_a_list_is_no_value() -> None:
+    genres = pd.Series([["Drama", None], [None], np.array(["None", np.nan], dtype=object)])
+    frame = pd.DataFrame({"genres": genres})
+    for text, expected in {
+        "genres == 'None'": [False, False, True],
+        "genres != 'None'": [True, True, False],
+        "genres == 'Drama'": [True, False, False],
+    }.items():
+        assert Condition.parse(text).mask(frame, "items").tolist() == expected, text

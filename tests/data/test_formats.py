@@ -126,6 +126,17 @@ def test_recbole(recbole: Path) -> None:
     assert catalog.users["age"].tolist() == ["25", "01"]
 
 
+def test_quotes_in_a_title_swallow_no_rows(recbole: Path) -> None:
+    titles = ['"Unbalanced', "Plain", '"Second', '"A ""quoted"" one"', 'The "Burbs"', '"', '""']
+    rows = "".join(f"i{n}\t{title}\n" for n, title in enumerate(titles))
+    (recbole / "ml.item").write_text(f"item_id:token\ttitle:token_seq\n{rows}")
+    (recbole / "ml.inter").write_text("user_id:token\titem_id:token\n01\ti0\n")
+    catalog = read_recbole(recbole, DataConfig(text=("title",)))
+    assert catalog.item_ids.tolist() == [f"i{n}" for n in range(len(titles))]
+    expected = ['"Unbalanced', "Plain", '"Second', 'A "quoted" one', 'The "Burbs"', '"', None]
+    assert catalog.texts() == expected
+
+
 def test_recbole_log_in_parts(recbole: Path) -> None:
     (recbole / "ml.inter").unlink()
     for part, item in (("train", "1193"), ("valid", "661"), ("test", "1193")):

@@ -66,6 +66,30 @@ def test_objects_in_memory() -> None:
     check(Catalog.from_datasets(tables, config=CONFIG))
 
 
+def test_classes_that_are_missing_or_in_lists_are_written_out() -> None:
+    label = datasets.ClassLabel(names=["red", "blue"])
+    items = datasets.Dataset.from_dict(
+        {
+            "item_id": [1, 2, 3],
+            "image": [None] * 3,
+            "colour": [1, None, -1],
+            "tags": [[0, 1], [], [-1, 0]],
+        },
+        features=datasets.Features(
+            {
+                "item_id": datasets.Value("int64"),
+                "image": datasets.Value("string"),
+                "colour": label,
+                "tags": datasets.Sequence(label),
+            }
+        ),
+    )
+    log = datasets.Dataset.from_dict({"user_id": ["u"], "item_id": [1]})
+    catalog = Catalog.from_datasets(items, log, config=CONFIG)
+    assert catalog.attribute_values("colour").tolist() == ["blue", None, None]
+    assert catalog.attribute_values("tags").tolist() == ["red|blue", None, "red"]
+
+
 def test_a_format_of_the_dataset_changes_nothing() -> None:
     check(Catalog.from_datasets(make_items().with_format("numpy"), make_log(), config=CONFIG))
 

@@ -39,6 +39,7 @@ def test_weights_are_kept_and_repeated_pairs_add_up() -> None:
         (lists([("a", "b")]).rename(columns={"neighbour_id": "neighbor_id"}), "neighbour_id"),
         (lists([("a", "b")], weight=[-1.0]), "negative or not finite"),
         (lists([("a", "b")], weight=[float("nan")]), "negative or not finite"),
+        (lists([("a", "b")], weight=["heavy"]), r"weight.*heavy"),
     ],
 )
 def test_what_cannot_be_used_is_said(table: pd.DataFrame, message: str) -> None:
@@ -56,6 +57,25 @@ def test_a_folder_brings_its_lists(tmp_path: Path) -> None:
     missing = DataConfig(path=str(tmp_path), items=None, neighbours={"text": "likes.csv"})
     with pytest.raises(DataError, match=r"data\.neighbours\.text.*like\.csv"):
         Catalog.read(missing)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_ids_that_look_like_numbers_stay_as_they_are_written(tmp_path: Path, ending: str) -> None:
+    ids = ["7", "007", "NA", "8"]
+    log = pd.DataFrame({"user_id": "u", "item_id": ids, "split": "train"})
+    log.to_parquet(tmp_path / "interactions.parquet")
+    table = lists([("007", "NA"), ("NA", "007"), ("7", "8")])
+    if ending == "csv":
+        table.to_csv(tmp_path / "like.csv", index=False)
+    elif ending == "jsonl":
+        table.to_json(tmp_path / "like.jsonl", orient="records", lines=True)
+    else:
+        table.to_parquet(tmp_path / "like.parquet")
+    config = DataConfig(path=str(tmp_path), items=None, neighbours={"text": "like"})
+    catalog = Catalog.read(config)
+    item, neighbour = catalog.neighbours["text"].nonzero()
+    found = zip(catalog.item_ids[item], catalog.item_ids[neighbour], strict=True)
+    assert sorted(found) == [("007", "NA"), ("7", "8"), ("NA", "007")]
 
 
 def test_a_peer_folder_brings_its_lists_too(tmp_path: Path) -> None:

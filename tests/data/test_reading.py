@@ -190,6 +190,19 @@ def test_another_separator_is_named(tmp_path: Path, separator: str) -> None:
     assert f"are separated by {separator!r}" in str(caught.value)
 
 
+@pytest.mark.parametrize("table", ["items", "interactions"])
+def test_a_comma_at_the_end_of_every_row_does_not_shift_the_columns(
+    tmp_path: Path, table: str
+) -> None:
+    write(tmp_path, "csv", interactions=LOG)
+    ITEMS.to_csv(tmp_path / "items.csv", index=False)
+    path = tmp_path / f"{table}.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(f"{row}," for row in rows)]))
+    with pytest.raises(DataError, match=r"more cells than its header has names.*take the commas"):
+        read(tmp_path)
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "csv", interactions=LOG)
     (tmp_path / "items.csv").write_text("item_id,title,title\n007,a,b\n")

@@ -70,6 +70,14 @@ def test_a_digest_tells_items_and_splits_from_others(tmp_path, frame):
     assert len(set(found)) == 3
 
 
+def test_a_comma_at_the_end_of_every_row_is_told(tmp_path, frame):
+    stream(tmp_path, frame, "csv")
+    header, *rows = (tmp_path / "items.csv").read_text().splitlines()
+    (tmp_path / "items.csv").write_text("\n".join([header, *(f"{row}," for row in rows)]))
+    with pytest.raises(DataError, match="more cells than its header has names"):
+        ItemStream(DataConfig(path=str(tmp_path), text=("title",)), seed=0)
+
+
 def test_processes_share_the_items_out(tmp_path, frame):
     items = stream(tmp_path, frame)
     shares = [[i for b in items.blocks(3, process, 2) for i in b.item_ids] for process in (0, 1)]

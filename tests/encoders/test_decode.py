@@ -70,7 +70,7 @@ def test_a_dark_picture_of_sixteen_bits_stays_dark():
 @pytest.mark.parametrize("value", [-1.0, 70_000.0, np.nan])
 def test_numbers_that_are_no_shades_are_told(value):
     grey = Image.fromarray(np.array([[0.5, value]], np.float32))
-    with pytest.raises(BrokenImageError, match="grey from .*: save it with 8 bits"):
+    with pytest.raises(BrokenImageError, match=r"grey from .*: save it with 8 bits"):
         open_image(encode(grey, "TIFF"))
 
 

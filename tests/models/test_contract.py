@@ -122,6 +122,12 @@ class ModelContract:
             after, model.score(data.matrix, EVERYTHING), rtol=1e-5, atol=5e-6
         )
 
+    def test_no_new_items_change_nothing(self, data: TrainData) -> None:
+        model = self.new().fit(data)
+        before = model.score(data.matrix, EVERYTHING)
+        model.add_items({name: x.rows(np.arange(0)) for name, x in data.features.items()}, 0)
+        np.testing.assert_array_equal(model.score(data.matrix, EVERYTHING), before)
+
     def test_a_modality_that_is_not_named_is_absent(
         self, model: Model[Any], data: TrainData
     ) -> None:

@@ -347,12 +347,19 @@ recommender.save_pretrained({str(art)!r})
             mapping=[{"bytes": b"x"}] * 16,
             lists=[["a", "b"]] * 16,
             years=pd.period_range("2001", periods=16, freq="Y"),
+            large=[10**25, None] * 8,
+            halves=[["x", "cut \ud83d"], []] * 8,
+            sparse=pd.Series(pd.arrays.SparseArray([0, 1] * 8)),
         )
         recommender.save_pretrained(tmp_path / "art")
         loaded = Recommender.from_pretrained(tmp_path / "art")
         assert loaded.items.mixed[[0, 1, 3]].tolist() == ["1", "a", "2.5"]
         assert loaded.items.mixed.isna()[2]
         assert not {"bytes", "mapping"} & set(loaded.items)
+        assert loaded.items.large[0] == str(10**25)
+        assert loaded.items.large.isna()[1]
+        assert loaded.items.halves[0] == "['x', 'cut \\ud83d']"
+        assert loaded.items["sparse"].map(int).tolist() == [0, 1] * 8
         assert list(loaded.items.lists[3]) == ["a", "b"]
         loaded.save_pretrained(tmp_path / "again")
 
@@ -385,7 +392,12 @@ class TestHub:
         secret = "/home/ann/secret"
         recommender.config = replace(
             recommender.config,
-            data=replace(recommender.config.data, path=f"{secret}/films"),
+            data=replace(
+                recommender.config.data,
+                path=f"{secret}/films",
+                interactions=f"{secret}/log.csv",
+                neighbours={"text": f"{secret}/like.csv"},
+            ),
             encoders={"text": f"{secret}/my-encoder", "image": "efficientnet-lite0"},
             cache=f"{secret}/cache",
             trainer={"default_root_dir": f"{secret}/runs", "max_epochs": 3},
@@ -413,6 +425,8 @@ class TestHub:
             assert b"ann/secret" not in file.read_bytes(), file.name
         pushed = Recommender.from_pretrained(tmp_path / "hub").config
         assert pushed.data.path == "films"
+        assert (pushed.data.items, pushed.data.interactions) == ("items", "log.csv")
+        assert pushed.data.neighbours == {"text": "like.csv"}
         assert pushed.encoders == {"text": "my-encoder", "image": "efficientnet-lite0"}
         assert pushed.trainer == {"default_root_dir": "runs", "max_epochs": 3}
 

@@ -485,9 +485,7 @@ def test_the_last_step_is_validated(shop, steps, every, epochs):
 @pytest.mark.parametrize("steps", [3, 4])
 def test_a_run_cut_short_by_steps_goes_on_from_its_last_whole_epoch(shop, steps):
     last = shop.train(max_steps=steps, max_epochs=-1).folder / "checkpoints" / "last.ckpt"
-    with pytest.raises(
-        ConfigError, match=r"whole epochs, not by steps \(got 'trainer.max_steps=8'"
-    ):
+    with pytest.raises(ConfigError, match=r"whole epochs, not by steps .*max_steps=8"):
         shop.train(max_steps=8, resume=str(last))
     resumed = shop.train(max_epochs=3, resume=str(last))
     whole = shop.train(max_epochs=3, folder="whole")
