@@ -276,6 +276,13 @@ def _learn_numbers(numbers: NDArray[np.float64], spec: AttributeSpec, name: str)
     scaler = StandardScaler().fit(np.clip(usable, low, high)[:, None])
     mean, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
     learned = _Numbers(low, high, mean, scale, float(width), spec.shape)
+    least = 2 * (high - low) / (_MAX_BUMPS / 2)  # else values between two centres are like none
+    if spec.shape == "laplace" and width < least:
+        raise EncoderError(
+            f"attribute {name!r} has too small a width for values from {low:g} to {high:g}",
+            got=width,
+            fix=f"pass a width of {least:.3g} or more",
+        )
     if learned.dim > _MAX_BUMPS:
         raise EncoderError(
             f"attribute {name!r} would get more than {_MAX_BUMPS} columns",

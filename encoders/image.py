@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from mmalign.encoders.adapter import merge_adapter
-from mmalign.encoders.decode import BrokenImageError, open_image
 from mmalign.encoders.projection import read_projection
 from mmalign.encoders.runtime import Rows, cpu_count, run
 from mmalign.errors import EncoderError
 from mmalign.interfaces import Encoded, Media
+from mmalign.pictures import BrokenImageError, open_image
 
 if TYPE_CHECKING:
     from mmalign.encoders.presets import PresetConfig

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import yaml
 
 from mmalign.config import from_dict, load_yaml, to_dict
-from mmalign.encoders.decode import DECODING
 from mmalign.encoders.folders import describe_folder
 from mmalign.encoders.lazy import LazyEncoder
 from mmalign.encoders.resolve import PackageConfig, Source, resolve
@@ -22,6 +21,7 @@ from mmalign.encoders.runtime import pick_device
 from mmalign.encoders.wheels import WheelsConfig
 from mmalign.errors import ConfigError, EncoderError, MMAlignError, nearest
 from mmalign.interfaces import Encoder
+from mmalign.pictures import DECODING
 
 __all__ = [
     "FOLDER_PRESET",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 # A test that reaches for the network fails at once, the same way everywhere, and does not hang
 # where there is none. The hub's client reads its variable when it is first imported.
@@ -57,3 +58,18 @@ def _seeded() -> None:
     np.random.seed(0)  # noqa: NPY002
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Eleven small pictures of several sizes and modes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    paths = []
+    for i in range(11):
+        height, width = generator.integers(20, 70, 2)
+        image = Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
+        mode = ("RGB", "L", "P")[i % 3]
+        paths.append(folder / f"{i}.png")
+        image.convert(mode).save(paths[-1])
+    return paths

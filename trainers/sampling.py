@@ -114,7 +114,7 @@ class UnseenItems:
             users: ``[B]`` rows of the matrix; count: N.
         """
         taken = (self._starts[users + 1] - self._starts[users])[:, None]
-        left = np.maximum(self._num_items - taken, 1)
+        left = np.where(taken < self._num_items, self._num_items - taken, self._num_items)
         rank = rng.integers(left, size=(len(users), count))
         keys = users[:, None] * self._num_items + rank
         passed = np.searchsorted(self._before, keys, side="right") - self._starts[users][:, None]

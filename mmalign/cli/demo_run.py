@@ -117,9 +117,10 @@ def run_demo(
     report.write_text(render_report(gather_report(run)), encoding="utf-8")
     console.print(_table(bench.evaluations, bench.ours))
     console.print(
-        f"{sum(steps.seconds.values()):.0f} s in all. The artefact is in {output}/artefact"
+        f"{sum(steps.seconds.values()):.0f} s in all. The artefact is in {output}/artefact",
+        markup=False,
     )
-    console.print(f"report: {report.resolve()}", soft_wrap=True, highlight=False)
+    console.print(f"report: {report.resolve()}", soft_wrap=True, highlight=False, markup=False)
     return report
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mmalign.cli.evaluate import seen_splits
 from mmalign.cli.setup import add_config_option, config_over
@@ -18,9 +19,11 @@ from mmalign.evaluation.protocol import rank_slice
 from mmalign.evaluation.slices import build_slice
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import ITEM_ID, SLICES, USER_ID
+from mmalign.models import modalities_of
 from mmalign.progress import advancing, shows_bars
 from mmalign.ranking import ranked_lists
 from mmalign.recommender import Recommender
+from mmalign.recommender.blanks import blank_items, warn_of_blanks, warn_of_strangers
 from mmalign.recommender.held_out import check_held_out
 
 __all__ = ["COMMANDS"]
@@ -112,6 +115,7 @@ def _of_split(
         positions, scores = rank_slice(recommender.for_catalog(catalog), part, k, advance=advance)
     users, items = catalog.user_ids[part.users], catalog.item_ids[part.candidates]
     frame = ranked_lists(positions, scores, users, items, (USER_ID, ITEM_ID))
+    _warn(recommender, frame, users[catalog.matrix("train")[part.users].getnnz(axis=1) == 0])
     if options.users != ["all"]:
         wanted = read_ids(options.users, USER_ID)
         absent = int((~np.isin(catalog.user_rows(wanted), part.users)).sum())
@@ -120,6 +124,15 @@ def _of_split(
             print(f"note: {what}", file=sys.stderr)
         frame = frame[frame[USER_ID].isin(wanted)]
     return frame
+
+
+def _warn(recommender: Recommender, frame: pd.DataFrame, strangers: NDArray[np.object_]) -> None:
+    """Say of whom and of what nothing is known, as the recommender does of its own lists."""
+    warn_of_strangers(strangers.tolist())
+    read = modalities_of(recommender.config.model)
+    blank = recommender.item_ids[blank_items(recommender.model, recommender.features, read)]
+    shown = np.intersect1d(frame[ITEM_ID].to_numpy(dtype=object), blank)
+    warn_of_blanks(shown, "their order among themselves says nothing")
 
 
 COMMANDS = {"recommend": recommend}

@@ -15,6 +15,7 @@ __all__ = ["embedding_map"]
 _MOST_FOR_TSNE = 5000  # beyond it t-SNE takes more than half a minute on one core
 _FEWEST_FOR_TSNE = 50  # below it there are too few neighbours to arrange
 _COMPONENTS = 30
+_SAME = 1e-6  # single precision does not tell unit rows closer than that apart
 
 
 def embedding_map(vectors: ArrayLike, *, seed: int = 0) -> FloatArray:
@@ -49,7 +50,7 @@ def embedding_map(vectors: ArrayLike, *, seed: int = 0) -> FloatArray:
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     components = min(count, dim, _COMPONENTS)
     plane = np.zeros((count, 2))
-    if components > 0 and np.ptp(rows, axis=0).any():
+    if components > 0 and np.ptp(rows, axis=0).max() > _SAME:
         reduced = PCA(components, svd_solver="full").fit_transform(rows)
         if _FEWEST_FOR_TSNE <= count <= _MOST_FOR_TSNE and components > 2:
             # init by PCA keeps the large-scale order and makes the result repeatable

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
 from mmalign.evaluation.html_charts import COLOURS
 from mmalign.evaluation.html_data import Example, ItemCard, Recommendation
+from mmalign.pictures import BrokenImageError, open_image
 
 __all__ = ["render_examples"]
 
@@ -95,12 +94,9 @@ def _thumbnail(item: ItemCard) -> str:
 
 def _embed(image: Path | bytes) -> str | None:
     """Shrink a picture into a data address; None when it cannot be read."""
-    source = io.BytesIO(image) if isinstance(image, bytes) else image
     try:
-        with Image.open(source) as opened:
-            opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a JPEG is decoded at a reduced size
-            small = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = open_image(image)
+    except BrokenImageError:
         return None
     small.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()

@@ -25,6 +25,7 @@ Fit = Callable[[Catalog, Features], Recommends]
 
 _TOLERANCE = 1e-4  # in deviations of a user's scores: above rounding, below any real influence
 _MAX_USERS = 200
+WARM = "scores of warm items"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def find_leaks(
     """
     rng = np.random.default_rng(seed)
     altered, kept = _halves(catalog, rng)
-    watched = {"scores of warm items": np.flatnonzero(catalog.warm)}
+    watched = {WARM: np.flatnonzero(catalog.warm)}
     if features:  # the others come last, whatever is known
         known = np.any([feature.present for feature in features.values()], axis=0)
         kept = kept[known[kept]]
@@ -167,16 +168,17 @@ def _with_other_tests(catalog: Catalog, rng: np.random.Generator) -> Catalog:
 
 
 def _moved(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
-    changes = {name: _difference(before[name], after[name]) for name in before}
+    # Items of which nothing is known stand far below all others: no unit to measure by.
+    unit = float(np.std(before[WARM])) if before[WARM].size else 0.0
+    changes = {name: _difference(before[name], after[name], unit) for name in before}
     return {name: change for name, change in changes.items() if change > _TOLERANCE}
 
 
-def _difference(before: Any, after: Any) -> float:
-    """Largest change, in deviations of what was there before."""
+def _difference(before: Any, after: Any, unit: float = 0.0) -> float:
+    """Largest change, in a unit, or else in deviations of what was there before."""
     if before.shape != after.shape:
         return float("inf")
     if not before.size:
         return 0.0
     # No deviation in what never differs: there any change counts as it is.
-    deviation = float(np.std(before)) or 1.0
-    return float(np.max(np.abs(after - before))) / deviation
+    return float(np.max(np.abs(after - before))) / (unit or float(np.std(before)) or 1.0)

@@ -82,7 +82,11 @@ class ItemItem(Model[C]):
 
 
 class ItemKNN(ItemItem[ItemKNNConfig]):
-    """Item-based nearest neighbours by shrunk cosine (Deshpande and Karypis 2004, TOIS 22(1))."""
+    """Item-based nearest neighbours by shrunk cosine (Deshpande and Karypis 2004, TOIS 22(1)).
+
+    Each candidate keeps its own nearest, as in Dacrema et al. 2019 (arXiv:1907.06902), so that all
+    of them can be recommended; the first paper keeps those of the items of a history.
+    """
 
     def fit(self, data: TrainData) -> Self:
         """Keep each item's strongest co-interaction cosines."""

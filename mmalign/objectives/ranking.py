@@ -74,6 +74,9 @@ def full_softmax(
         raise DataError("a target is negative", got=weights.min().item(), fix="weights are >= 0")
     positive = scores[users, items]
     if exclude is not None:
+        if not isinstance(exclude, Tensor):
+            exclude = sp.csr_matrix(exclude, copy=True)
+            exclude.data = np.ones_like(exclude.data)
         excluded_users, excluded_items, _ = _entries(exclude, scores, "exclude")
         allowed = scores.index_put((excluded_users, excluded_items), scores.new_tensor(-torch.inf))
         scores = allowed.index_put((users, items), positive)

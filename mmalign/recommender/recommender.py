@@ -365,7 +365,7 @@ class Recommender:
     def _calibrated(self, history: sp.csr_matrix, taken: IntArray | None = None) -> FloatArray:
         scores = self.calibration.apply(self.model.components(history), self.warm, taken)
         blank = self._blank()
-        if self.serves_cold and self.model.uses_content and blank.any():
+        if blank.any() and (self.model.uses_content or not self.serves_cold):
             scores[:, blank] = LAST
         return scores
 

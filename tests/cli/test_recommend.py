@@ -245,3 +245,31 @@ def test_rows_that_were_trained_on_are_not_ranked_for(mmalign, house, shop):
     shown = mmalign("recommend", house.art, "--split", "test", "--data.path", shop)
     assert shown.code == 1
     assert "pairs in test were trained on" in shown.error
+
+
+def test_lists_of_a_split_warn_of_whom_and_of_what_nothing_is_known(mmalign, tmp_path):
+    items = pd.DataFrame(
+        {"item_id": [f"i{n}" for n in range(14)], "genre": [*"ab" * 6, None, None]}
+    )
+    rows = [(f"u{u}", f"i{(u + n) % 8}", "train") for u in range(12) for n in range(4)]
+    rows += [(f"u{u}", "i9", "valid") for u in range(6)]
+    rows += [(f"u{u}", f"i{10 + u % 4}", "test") for u in range(12)]
+    rows.append(("stranger", "i12", "test"))
+    items.to_csv(tmp_path / "items.csv", index=False)
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "split"])
+    log.to_csv(tmp_path / "interactions.csv", index=False)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "data": {"path": str(tmp_path), "attributes": {"genre": {"kind": "category"}}},
+                "model": {"name": "kernel_ridge"},
+            }
+        )
+    )
+    art = tmp_path / "art"
+    assert mmalign("fit", "--config", config, "--output", art).code == 0
+    shown = mmalign("recommend", art, "--split", "test", "--candidates", "cold")
+    assert "1 users have no history that says anything, first 'stranger'" in shown.err
+    assert "2 items have neither a train row nor content that the model reads" in shown.err
+    assert "warning" not in mmalign("recommend", art, "--split", "valid", "-k", 1).err

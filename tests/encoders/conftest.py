@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 WORDS = [
@@ -186,18 +184,3 @@ def timm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = timm.create_model("test_efficientnet.r160_in1k", pretrained=False)
     save_for_hf(model, folder, safe_serialization=True)
     return folder
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Eleven small pictures of several sizes and modes."""
-    folder = tmp_path_factory.mktemp("pictures")
-    generator = np.random.default_rng(0)
-    paths = []
-    for i in range(11):
-        height, width = generator.integers(20, 70, 2)
-        image = Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
-        mode = ("RGB", "L", "P")[i % 3]
-        paths.append(folder / f"{i}.png")
-        image.convert(mode).save(paths[-1])
-    return paths

@@ -182,6 +182,10 @@ def test_no_rows_at_all(kind):
             lambda: encode([0.0, 1e6], AttributeSpec("number", width=1, shape="gauss")),
             "more than 512 columns",
         ),
+        (
+            lambda: encode(range(2001), AttributeSpec("number", width=10)),
+            r"too small a width for values from 20 to 1980 \(got 10.*\): pass a width of 15\.3",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(call, message):
@@ -251,3 +255,11 @@ def test_neighbouring_numbers_are_alike(values):
     nearest = (bumps[order[0]] * bumps[order[1]]).sum()
     farthest = (bumps[order[0]] * bumps[order[-1]]).sum()
     assert nearest >= farthest - 1e-2
+
+
+def test_the_smallest_laplace_width_still_tells_values_apart():
+    values = np.arange(0.0, 2001.0)
+    rows = encode(values, AttributeSpec("number", width=16)).values[100:1900]
+    lengths = (rows**2).sum(axis=1)
+    assert lengths.min() > 0.7
+    assert lengths.max() < 1.001

@@ -33,7 +33,7 @@ def encoder(**options) -> ImageEncoder:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_rows_keep_their_order_whatever_the_batch_size(pictures, batch_size):
-    from mmalign.encoders.decode import open_image
+    from mmalign.pictures import open_image
 
     got = encoder(batch_size=batch_size).encode(pictures)
     expected = [Moments()(pixels(open_image(path))[None])[0].numpy() for path in pictures]

@@ -218,6 +218,32 @@ def test_pictures_are_shrunk_and_written_anew(kind, tmp_path):
         assert (small.format, small.size) == ("JPEG", (192, 96))
 
 
+def test_a_thumbnail_shows_what_an_encoder_is_shown():
+    """A grey ramp of 16 bits; a picture that is transparent; one that a camera has turned."""
+    ramp = Image.fromarray(np.tile(np.linspace(0, 65_535, 64), (64, 1)).astype(np.uint16))
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds = [
+        (ramp, "PNG", {}),
+        (clear, "PNG", {}),
+        (Image.new("RGB", (9, 3)), "JPEG", {"exif": exif}),
+    ]
+    cards = []
+    for image, kind, options in kinds:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        cards.append(ItemCard("x", buffer.getvalue()))
+    page = Page(render_report(ReportData("t", examples=(Example("u", tuple(cards), ()),))))
+    shown = []
+    for thumbnail in page.of("img"):
+        data = base64.b64decode(thumbnail["src"].removeprefix("data:image/jpeg;base64,"))
+        shown.append(Image.open(io.BytesIO(data)))
+    assert 120 < np.asarray(shown[0]).mean() < 135
+    assert np.asarray(shown[1]).min() > 250
+    assert shown[2].size == (3, 9)
+
+
 def test_shares_are_scaled_to_one_and_coloured_alike_everywhere():
     card = ItemCard("x")
     picks = (
@@ -362,3 +388,9 @@ def test_embedding_map_of_odd_shapes(shape):
 def test_embedding_map_refuses_what_is_no_finite_matrix(vectors):
     with pytest.raises(DataError, match="finite matrix"):
         embedding_map(vectors)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vectors_of_one_direction_are_one_point(rng, dtype):
+    vectors = np.outer(rng.uniform(1, 5, 20), rng.normal(size=16)).astype(dtype)
+    assert not embedding_map(vectors).any()

@@ -124,6 +124,26 @@ def test_an_item_that_comes_last_hides_no_leak(catalog, features):
         assert found.change > 10
 
 
+def test_items_that_come_last_do_not_hide_a_small_leak(catalog, features):
+    """Item 3 has a genre, which this model does not read: it stays in, far below all others."""
+
+    class Last(Toy):
+        def __init__(self, catalog, features):
+            super().__init__(catalog, features)
+            self.leak = 1e-3 * features["text"].values[~catalog.warm].mean()
+
+        def score(self, history, items):
+            scores = super().score(history, items)
+            scores = scores + np.where(catalog.warm[items], 0, self.leak)
+            scores[:, items == 3] = -1000
+            return scores
+
+    features["genre"] = Feature(np.ones((ITEMS, 1), np.float32), np.ones(ITEMS, bool))
+    for seed in (1, 3, 4):
+        (found,) = find_leaks(Last, catalog, features, seed=seed)
+        assert (found.source, found.target) == (NOISE, COLD)
+
+
 def test_valid_may_be_learned_from(catalog, features):
     """Calibration is chosen on valid, its cold items among them."""
 

@@ -310,3 +310,10 @@ def test_wrong_input_is_refused_in_one_line(scores: Tensor, targets: Tensor) -> 
         kl_to_teacher(scores, scores[:1])
     with pytest.raises(ConfigError, match="temperature must be positive"):
         kl_to_teacher(scores, scores, temperature=0.0)
+
+
+def test_a_stored_zero_is_excluded_as_every_stored_entry_is() -> None:
+    scores, targets = torch.zeros(1, 4), torch.tensor([[1.0, 0, 0, 0]])
+    stored = sp.csr_matrix((np.array([0.0, 1.0]), np.array([1, 2]), np.array([0, 2])), shape=(1, 4))
+    assert full_softmax(scores, targets, exclude=stored).exp().item() == pytest.approx(2)
+    assert stored.data.tolist() == [0, 1]

@@ -547,3 +547,14 @@ def test_an_item_that_heard_its_users_is_not_without_anything(make: Make, catalo
         warnings.simplefilter("error")
         found = recommender.recommend(["u02"], k=99, exclude_seen=())
     assert found.set_index("item_id").score["blank"] > -10
+
+
+@pytest.mark.parametrize("name", ["ease", "bpr", "popularity"])
+def test_a_model_of_interactions_alone_ranks_cold_items_last(make: Make, name: str) -> None:
+    recommender = make(name)
+    found = recommender.recommend("all", k=99)
+    cold = found["item_id"].isin(recommender.item_ids[~recommender.warm])
+    worst_warm = found[~cold].groupby("user_id")["rank"].max()
+    best_cold = found[cold].groupby("user_id")["rank"].min()
+    assert cold.any()
+    assert (worst_warm < best_cold.reindex(worst_warm.index, fill_value=1000)).all()

@@ -103,3 +103,9 @@ def test_each_unseen_item_is_as_likely_as_another(rng):
     for row, expected in enumerate([[0, 1 / 3, 0, 0, 1 / 3, 1 / 3], [1 / 6] * 6]):
         share = np.bincount(items[row], minlength=6) / 30_000
         np.testing.assert_allclose(share, expected, atol=0.015)
+
+
+def test_somebody_who_took_every_item_gets_any_of_them(rng):
+    drawn = UnseenItems(sp.csr_matrix(np.ones((2, 4)))).draw(np.array([0, 1]), 4000, rng)
+    counts = np.stack([np.bincount(row, minlength=4) for row in drawn])
+    assert counts.min() > 850

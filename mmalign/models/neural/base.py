@@ -220,7 +220,10 @@ class ContentNeuralModel(NeuralModel[N]):
 
     def read_content(self, data: TrainData) -> None:
         """Fit the content input; given neighbours may stand in for features."""
-        if data.features or not data.neighbours:
+        named = self.content.modalities
+        read = tuple(n for n in named if n in data.features or n not in data.neighbours)
+        if not data.neighbours or (read if named else data.features):
+            self.content.modalities = read
             self.content.fit(data.features, self.warm)
 
     def new_content(self) -> ContentInput:

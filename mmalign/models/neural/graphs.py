@@ -59,8 +59,9 @@ def item_graphs(
     graphs = {}
     for name in modalities or sorted({*given, *data.features}):
         if name in given:
-            near = sp.csr_matrix(given[name])[warm][:, warm]
-            listed = np.asarray(near.getnnz(axis=1) > 0)
+            lists = sp.csr_matrix(given[name])
+            near = lists[warm][:, warm]
+            listed = ((lists.getnnz(axis=1) > 0) | (lists.getnnz(axis=0) > 0))[warm]
         elif name not in data.features:
             valid = sorted({*given, *data.features})
             raise ConfigError("no such modality", got=name, fix=nearest(name, valid))

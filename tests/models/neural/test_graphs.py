@@ -77,6 +77,15 @@ def test_given_neighbours_stand_in_for_the_search(data):
     assert list(item_graphs(without, k=2)) == ["text"]
 
 
+def test_an_item_whose_neighbours_are_all_cold_is_still_linked_to_itself():
+    matrix = sp.csr_matrix(np.array([[1, 1, 1, 0]], np.float32))
+    lists = sp.csr_matrix(
+        np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]], np.float32)
+    )
+    graph = item_graphs(TrainData(matrix, {}, {"text": lists}), k=3)["text"].csr.toarray()
+    assert (graph > 0).tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 1]]
+
+
 def test_items_are_linked_to_themselves_and_to_those_taken_together():
     taken = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], np.float32)
     graph = taken_together(sp.csr_matrix(taken), k=1).csr.toarray()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmalign.encoders.decode import MAX_PIXELS, BrokenImageError, open_image
+from mmalign.pictures import MAX_PIXELS, BrokenImageError, open_image
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
