@@ -162,15 +162,16 @@ def explain(parser: argparse.ArgumentParser) -> Run:
         if options.json:
             print_json(asdict(found))
         else:
-            print("\n".join(_lines(found)))
+            print("\n".join(_lines(found, options.user)))
         return 0
 
     return run
 
 
-def _lines(found: Explanation) -> list[str]:
+def _lines(found: Explanation, user: str | None) -> list[str]:
     if not found.neighbours:
-        return [f"no warm item resembles {found.item_id}"]
+        which = "warm item" if user is None else f"item that {user} took"
+        return [f"no {which} resembles {found.item_id}"]
     lines = [f"{found.item_id} stands near ({_shares(found.shares)})"]
     width = max(len(n.item_id) for n in found.neighbours)
     for n in found.neighbours:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,8 @@ __all__ = [
     "is_list",
     "plain",
 ]
+
+_WRITTEN_LIST = re.compile(r"""\s*\[\s*(["'].*["'])?\s*\]\s*""", re.DOTALL)
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -159,13 +164,33 @@ def _text(value: object) -> str:
 def in_line(cells: pd.Series) -> pd.Series:
     """Write lists as ``a|b``; a value that is missing in one is left out.
 
+    A text such as ``["a", "b"]``, which is how a list is written into a CSV, is a list too.
+
     Example:
         >>> in_line(pd.Series([["a", None, "b"], [None], "c"])).tolist()
         ['a|b', '', 'c']
+        >>> in_line(pd.Series(['["a", "b"]', "['c']", "[sic]"])).tolist()
+        ['a|b', 'c', '[sic]']
     """
+    if pd.api.types.is_string_dtype(cells) or cells.dtype == object:
+        cells = cells.map(_unwritten)
     if cells.dtype == object and cells.map(is_list).any():
         return cells.map(_in_one_line)
     return cells
+
+
+def _unwritten(cell: Any) -> Any:
+    """Read a list of texts that was written as JSON or as Python writes it."""
+    if not isinstance(cell, str) or _WRITTEN_LIST.fullmatch(cell) is None:
+        return cell
+    for read in (json.loads, ast.literal_eval):
+        try:
+            values = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(values, list) and all(v is None or isinstance(v, str) for v in values):
+            return values
+    return cell
 
 
 def _in_one_line(cell: Any) -> Any:

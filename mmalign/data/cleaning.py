@@ -259,6 +259,7 @@ def _note_unusable(
 ) -> None:
     if kind == "date":
         what, usable = "date", is_date(as_text(items[column]))
+        _note_order(as_text(items[column]), name, notices)
     else:
         what = "finite number"
         usable = np.isfinite(pd.to_numeric(items[column], errors="coerce").to_numpy(np.float64))
@@ -268,6 +269,19 @@ def _note_unusable(
         notices.append(
             f"attribute {name} is no {what} in {unusable.sum():,} items, first item "
             f"{first[ITEM_ID]!r} with {plain(first[column])!r}: taken as missing"
+        )
+
+
+def _note_order(texts: pd.Series, name: str, notices: list[str]) -> None:
+    """Say how dates are read in which day and month could change places."""
+    parts = (
+        texts.astype("str").str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}\b").astype(float)
+    )
+    either = ((parts.max(axis=1) <= 12) & (parts[0] != parts[1])).to_numpy()
+    if either.any():
+        notices.append(
+            f"attribute {name} has dates like {texts[either].iloc[0]!r} in {either.sum():,} items, "
+            "which are read with the month first: write year-month-day"
         )
 
 

@@ -9,10 +9,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from mmalign.cli.items import _lines
 from mmalign.encoders import presets, resolve
 from mmalign.encoders.presets import PackageConfig, PresetConfig
 from mmalign.encoders.runtime import file_sha256
 from mmalign.recommender import Recommender
+from mmalign.recommender.explanation import Explanation
 
 
 @pytest.fixture
@@ -294,3 +296,11 @@ def test_an_encoder_that_is_gone_is_asked_for(mmalign, house, new_items, tmp_pat
     wanted = config["encoders"]["text"][:12]
     assert "gone/text" in shown.error
     assert f"--encoders.text PATH (fingerprint {wanted})" in shown.error
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [(None, "no warm item resembles i1"), ("u7", "no item that u7 took resembles i1")],
+)
+def test_nothing_found_says_where_it_was_looked_for(user, said):
+    assert _lines(Explanation("i1", (), {}), user) == [said]

@@ -9,6 +9,7 @@ import pytest
 
 from mmalign.data import AttributeConfig, Catalog, DataConfig
 from mmalign.data.cells import as_seconds
+from mmalign.data.condition import Condition
 from mmalign.errors import DataError
 
 ITEMS = pd.DataFrame({"item_id": ["a", "b"], "title": ["x", "y"], "photo": [None, None]})
@@ -243,3 +244,35 @@ def test_two_columns_of_one_name_are_refused(table: str, column: str) -> None:
     frames[table] = frames[table][[*frames[table], column]]
     with pytest.raises(DataError, match=rf"{table} have two columns of the same name.*{column}"):
         Catalog.from_pandas(frames["items"], frames["interactions"])
+
+
+def test_dates_whose_order_is_not_told_are_noted() -> None:
+    dates = ["13/01/2012", "01/05/2008", "3.7.2010", "05/05/2005", "2020-01-05", None]
+    items = pd.DataFrame({"item_id": list("abcdef"), "out": dates})
+    config = {"attributes": {"out": AttributeConfig("date")}}
+    log = LOG.assign(split="train")
+    said = [n for n in build(items, log, **config).notices if "month first" in n]
+    assert said == [
+        "attribute out has dates like '01/05/2008' in 2 items, which are read with the month "
+        "first: write year-month-day"
+    ]
+    clear = items.assign(out=["2012-01-13", "2008-05-01", "2010-07-03", None, None, None])
+    assert not [n for n in build(clear, log, **config).notices if "month first" in n]
+
+
+def test_lists_that_a_csv_holds_as_texts_are_lists(tmp_path: Any) -> None:
+    tags = [["gothic", "award"], ["award", "gothic"], ["a, b"], [], None]
+    items = pd.DataFrame({"item_id": list("abcde"), "tags": tags, "title": "[REC]"})
+    items.to_csv(tmp_path / "items.csv", index=False)  # as Python writes lists
+    LOG.assign(split="train").to_csv(tmp_path / "interactions.csv", index=False)
+    config = DataConfig(
+        path=str(tmp_path), text=("title", "tags"), attributes={"tags": AttributeConfig("multi")}
+    )
+    catalog = Catalog.read(config)
+    assert catalog.attribute_values("tags").tolist() == [
+        *("gothic|award", "award|gothic", "a, b"),
+        *(None, None),
+    ]
+    assert catalog.texts_of("title")[0] == "[REC]"
+    has = Condition.parse("tags == 'gothic'").mask(catalog.items, "items")
+    assert has.tolist() == [True, True, False, False, False]
