@@ -31,7 +31,7 @@ from mmalign.trainers.finetuning.streamed import StreamedDataModule
 from mmalign.trainers.finetuning.validation import Retrieval
 from mmalign.trainers.finetuning.views import Views
 from mmalign.trainers.loop import run_lightning
-from mmalign.trainers.options import FINETUNE_DEFAULTS, check_trainer
+from mmalign.trainers.options import FINETUNE_DEFAULTS, check_plain, check_trainer
 from mmalign.trainers.resume import digest, flat
 
 __all__ = ["FinetuneResult", "finetune"]
@@ -98,6 +98,7 @@ def finetune(
             interrupted.
     """
     check_trainer(config.trainer)
+    check_plain(config.trainer)
     parameters = {name: _count(tower) for name, tower in towers.items()}
     if not any(trained for trained, _ in parameters.values()):
         raise ConfigError(

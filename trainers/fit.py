@@ -19,6 +19,7 @@ from mmalign.models import Aligned, Model, TrainData, build_model
 from mmalign.models.calibration import Calibration
 from mmalign.models.neural.base import NeuralModel
 from mmalign.trainers.calibrate import choose_calibration
+from mmalign.trainers.options import check_plain
 from mmalign.trainers.train import CurvePoint, train
 
 __all__ = ["FitResult", "fit"]
@@ -63,9 +64,11 @@ def fit(
         callbacks: More of Lightning's for a network's training.
 
     Raises:
-        ConfigError: There is a checkpoint to resume from, and nothing that is trained.
+        ConfigError: There is a checkpoint to resume from, and nothing that is trained; or a
+            ``trainer`` option is no plain value.
         MMAlignError: As the model, the trainer or the data say.
     """
+    check_plain(config.trainer)
     seconds: dict[str, float] = {}
     model = build_model(config.model, seed=config.seed)
     if resume is not None and not isinstance(model, Aligned | NeuralModel):

@@ -18,7 +18,14 @@ from mmalign.config import from_dict, load_yaml, merge, parse_overrides, to_dict
 from mmalign.errors import ConfigError, nearest
 from mmalign.experiment import ExperimentConfig
 
-__all__ = ["FINETUNE_DEFAULTS", "TRAINER_DEFAULTS", "FitOptions", "check_trainer", "parse_fit"]
+__all__ = [
+    "FINETUNE_DEFAULTS",
+    "TRAINER_DEFAULTS",
+    "FitOptions",
+    "check_plain",
+    "check_trainer",
+    "parse_fit",
+]
 
 TRAINER_DEFAULTS: Mapping[str, Any] = {
     "max_epochs": 120,
@@ -111,8 +118,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     """Check arguments for ``lightning.Trainer``: names, and values that no network here can take.
 
     Raises:
-        ConfigError: There is no such argument, mmalign sets it itself, a config file could not hold
-            its value, or training would break.
+        ConfigError: There is no such argument, mmalign sets it itself, or training would break.
     """
     for name in options:
         if name in _OURS - {"self"}:
@@ -123,12 +129,6 @@ def check_trainer(options: Mapping[str, Any]) -> None:
             )
         if name not in _PARAMETERS:
             raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, _PARAMETERS))
-        if not _is_plain(options[name]):
-            raise ConfigError(
-                f"trainer.{name} must be a plain value, which a config file can hold",
-                got=type(options[name]).__name__,
-                fix="give the text or number that lightning takes for it, as max_time: 00:12:00:00",
-            )
     if options.get("barebones"):
         raise ConfigError(
             "trainer.barebones takes away the checkpoints that mmalign needs",
@@ -202,6 +202,21 @@ def _checked_trainer(
         for name, value in parsed.items()
         if value != defaults.get(name, _PARAMETERS[name].default)
     }
+
+
+def check_plain(options: Mapping[str, Any]) -> None:
+    """Check that arguments for ``lightning.Trainer`` can be kept in a config file.
+
+    Raises:
+        ConfigError: One is an object of Python.
+    """
+    for name, value in options.items():
+        if not _is_plain(value):
+            raise ConfigError(
+                f"trainer.{name} must be a plain value, which a config file can hold",
+                got=type(value).__name__,
+                fix="give the text or number that lightning takes for it, as max_time: 00:12:00:00",
+            )
 
 
 def _is_plain(value: Any) -> bool:

@@ -159,6 +159,7 @@ def test_a_graph_that_outweighs_the_penalty_is_one_line(
     taken: sp.csr_matrix, lists: sp.csr_matrix
 ) -> None:
     config = GraphEaseConfig(l2=0.1, graph_weight=2000.0, user_power=0.0)
-    star = sp.csr_matrix(([1.0] * 4, ([0, 0, 0, 0], [1, 2, 3, 4])), shape=(9, 9), dtype=np.float32)
+    ends, others = np.indices((4, 4)).reshape(2, -1)
+    sides = sp.csr_matrix((np.ones(16), (ends, 4 + others)), shape=(9, 9), dtype=np.float32)
     with pytest.raises(TrainingError, match=r"not positive definite.*l2=0\.1.*graph_weight"):
-        GraphEase(config).fit(TrainData(taken, {}, {"text": star, "image": lists}))
+        GraphEase(config).fit(TrainData(taken, {}, {"text": sides, "image": lists}))

@@ -9,7 +9,13 @@ import yaml
 from mmalign.data.config import AttributeConfig
 from mmalign.errors import ConfigError
 from mmalign.experiment import ExperimentConfig
-from mmalign.trainers.options import FINETUNE_DEFAULTS, TRAINER_DEFAULTS, check_trainer, parse_fit
+from mmalign.trainers.options import (
+    FINETUNE_DEFAULTS,
+    TRAINER_DEFAULTS,
+    check_plain,
+    check_trainer,
+    parse_fit,
+)
 
 
 @pytest.fixture
@@ -190,8 +196,8 @@ def test_what_no_network_minds_is_let_through(options):
 )
 def test_a_value_that_no_file_can_hold_is_refused(value):
     with pytest.raises(ConfigError, match=r"trainer\.max_time must be a plain value.*00:12:00:00"):
-        check_trainer({"max_time": value})
-    check_trainer({"max_time": {"minutes": 5}, "default_root_dir": Path("logs"), "devices": [0]})
+        check_plain({"max_time": value})
+    check_plain({"max_time": {"minutes": 5}, "default_root_dir": Path("logs"), "devices": [0]})
 
 
 def test_every_default_is_an_option_of_the_trainer():
