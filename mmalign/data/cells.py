@@ -172,7 +172,7 @@ def in_line(cells: pd.Series) -> pd.Series:
         >>> in_line(pd.Series(['["a", "b"]', "['c']", "[sic]"])).tolist()
         ['a|b', 'c', '[sic]']
     """
-    if pd.api.types.is_string_dtype(cells) or cells.dtype == object:
+    if cells.dtype == object or pd.api.types.is_string_dtype(cells):
         cells = cells.map(_unwritten)
     if cells.dtype == object and cells.map(is_list).any():
         return cells.map(_in_one_line)
