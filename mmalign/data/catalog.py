@@ -15,7 +15,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mmalign.data import cleaning, huggingface, reading
-from mmalign.data.cells import as_line, as_text, in_line, is_date
+from mmalign.data.attributes import attribute_values
+from mmalign.data.cells import as_line, as_text, in_line
 from mmalign.data.config import AttributeConfig, DataConfig
 from mmalign.data.ids import find_rows
 from mmalign.data.neighbours import read_neighbours
@@ -347,11 +348,7 @@ class Catalog:
         return [root / cell if isinstance(cell, str) else cell for cell in cells]
 
     def attribute_values(self, name: str) -> pd.Series:
-        """Value of an attribute of each item, ``[I]``.
-
-        Numbers are float64 with NaN where the value is missing, infinite or no number. Values of
-        the other kinds are texts, or None where one is missing or no date; the values of a list
-        are joined by ``|``.
+        """Value of an attribute of each item, ``[I]``, see :mod:`mmalign.data.attributes`.
 
         Raises:
             DataError: The config has no such attribute.
@@ -360,17 +357,7 @@ class Catalog:
             raise DataError(
                 "no such attribute", got=name, fix=nearest(name, self.config.attributes)
             )
-        attribute = self.config.attributes[name]
-        cells = self.items[attribute.column or name].rename(name)
-        if attribute.pattern is not None:
-            cells = as_text(cells).str.extract(attribute.pattern, expand=False)
-        if attribute.kind == "number":
-            numbers = pd.to_numeric(cells, errors="coerce").astype(np.float64)
-            return numbers.where(np.isfinite(numbers))
-        texts = pd.Series(as_line(cells, "|"), cells.index, name=name, dtype=object)
-        if attribute.kind == "date":
-            texts[~is_date(texts)] = None
-        return texts
+        return attribute_values(self.items, name, self.config.attributes[name])
 
     @cached_property
     def _item_index(self) -> pd.Index:

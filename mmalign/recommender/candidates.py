@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mmalign.data.attributes import attribute_values
 from mmalign.data.condition import Condition
+from mmalign.data.config import AttributeConfig
 from mmalign.errors import ConfigError, DataError, nearest
 from mmalign.interfaces import BoolArray, IntArray
 
@@ -23,8 +25,12 @@ def choose(
     warm: BoolArray,
     candidates: str,
     filter: Filter | Sequence[Filter] | None,
+    attributes: Mapping[str, AttributeConfig],
 ) -> IntArray:
     """Row numbers of the items of a slice that pass a filter, or all of several.
+
+    A condition may name an attribute that has no column of its own, or that a pattern pulls out
+    of one, and then compares its values. A function sees the columns as they are.
 
     Raises:
         ConfigError: There is no such slice, or a filter is none or cannot be read.
@@ -32,7 +38,7 @@ def choose(
 
     Example:
         >>> items = pd.DataFrame({"item_id": ["tea", "mug"], "price": [3.0, None]})
-        >>> choose(items, np.array([True, True]), "warm", "price < 20").tolist()
+        >>> choose(items, np.array([True, True]), "warm", "price < 20", {}).tolist()
         [0]
     """
     slices = {"warm": warm, "cold": ~warm, "all": np.ones_like(warm)}
@@ -48,10 +54,24 @@ def choose(
     filters = [filter] if isinstance(filter, str) or callable(filter) else filter
     for one in () if filters is None else _listed(filters):
         if isinstance(one, str):
-            chosen = chosen & Condition.parse(one).mask(items, "items")
+            condition = Condition.parse(one)
+            readable = _with_attribute(items, condition.column, attributes)
+            chosen = chosen & condition.mask(readable, "items")
         else:
             chosen = chosen & _mask(one(items), len(items))
     return np.flatnonzero(chosen)
+
+
+def _with_attribute(
+    items: pd.DataFrame, name: str, attributes: Mapping[str, AttributeConfig]
+) -> pd.DataFrame:
+    if name not in items and name not in attributes:
+        names = {*map(str, items), *attributes}
+        raise DataError(f"items have no column {name!r}", fix=nearest(name, names))
+    attribute = attributes.get(name)
+    if attribute is None or (name in items and attribute.pattern is None):
+        return items
+    return items.assign(**{name: attribute_values(items, name, attribute)})
 
 
 def _listed(filters: Any) -> list[Filter]:

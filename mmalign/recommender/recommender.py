@@ -160,8 +160,8 @@ class Recommender:
             k: Length of the lists; shorter where there are fewer candidates.
             candidates: ``warm``, ``cold`` (every item without a train row) or ``all``.
             exclude_seen: Splits whose items are left out for the user.
-            filter: A condition on the items' columns such as ``price < 20``, or a function from
-                the items' frame to a mask; or several, all of which must hold.
+            filter: A condition on the items' columns and attributes such as ``price < 20``, or a
+                function from the items' frame to a mask; or several, all of which must hold.
             progress: Whether to draw a bar on standard error.
 
         Returns:
@@ -181,7 +181,7 @@ class Recommender:
                 "exclude_seen must be a list of splits", got=exclude_seen, fix="pass ['train']"
             )
         seen = [self._split(name) for name in exclude_seen]
-        columns = choose(self.items, self.warm, candidates, filter)
+        columns = choose(self.items, self.warm, candidates, filter, self.config.data.attributes)
         lists: list[pd.DataFrame] = []
         strangers: list[str] = []
         shown = []
@@ -230,7 +230,7 @@ class Recommender:
             (np.ones(len(rows), np.float32), (np.zeros(len(rows), np.int64), rows)),
             shape=(1, len(self.items)),
         )
-        columns = choose(self.items, self.warm, candidates, filter)
+        columns = choose(self.items, self.warm, candidates, filter, self.config.data.attributes)
         scores, unknown = self._scores(taken)
         if unknown[0]:
             warnings.warn("the history says nothing: popular items are recommended", stacklevel=2)
