@@ -9,7 +9,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mmalign.data.cells import as_ids, as_number, as_seconds, as_text, is_date, plain
+from mmalign.data.cells import (
+    as_ids,
+    as_line,
+    as_number,
+    as_seconds,
+    as_text,
+    is_date,
+    plain,
+)
 from mmalign.data.condition import Condition
 from mmalign.data.config import DataConfig
 from mmalign.data.splits import SplitConfig, apply
@@ -65,6 +73,8 @@ def clean_items(items: pd.DataFrame, config: DataConfig, notices: list[str]) -> 
     for name, attribute in config.attributes.items():
         if attribute.kind in ("number", "date") and attribute.pattern is None:
             _note_unusable(items, name, attribute.column or name, attribute.kind, notices)
+        if attribute.kind == "multi" and attribute.pattern is None:
+            _note_separator(items[attribute.column or name], name, notices)
     return _ordered(items, [ITEM_ID])
 
 
@@ -269,6 +279,18 @@ def _note_unusable(
         notices.append(
             f"attribute {name} is no {what} in {unusable.sum():,} items, first item "
             f"{first[ITEM_ID]!r} with {plain(first[column])!r}: taken as missing"
+        )
+
+
+def _note_separator(cells: pd.Series, name: str, notices: list[str]) -> None:
+    """Say that values are taken together where something else than ``|`` seems to part them."""
+    texts = [text for text in as_line(cells, "|") if text is not None]
+    parted = {mark: [text for text in texts if mark in text] for mark in (";", ",")}
+    mark = max(parted, key=lambda mark: len(parted[mark]))
+    if 2 * len(parted[mark]) > len(texts) and not any("|" in text for text in texts):
+        notices.append(
+            f"attribute {name} has {parted[mark][0]!r} as one value: if it is several, "
+            f"write | in place of {mark} or a list"
         )
 
 

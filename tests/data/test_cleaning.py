@@ -9,6 +9,7 @@ import pytest
 
 from mmalign.data import AttributeConfig, Catalog, DataConfig
 from mmalign.data.cells import as_seconds
+from mmalign.data.cleaning import clean_items
 from mmalign.data.condition import Condition
 from mmalign.errors import DataError
 
@@ -141,6 +142,26 @@ def test_ids_may_be_the_index() -> None:
 def test_ids_that_become_the_same_text_are_duplicates() -> None:
     with pytest.raises(DataError, match=r"repeated ids \(got '1'\)"):
         build(pd.DataFrame({"item_id": [1, "1"]}), LOG)
+
+
+@pytest.mark.parametrize(
+    ("cells", "noted"),
+    [
+        (["red;blue", "green; red", "blue"], "'red;blue' as one value: if it is several"),
+        (["red, blue", "green", None], None),
+        (["red, blue", "green, red"], "'red, blue' as one value"),
+        (["red, blue", "green|red, dark"], None),
+        ([["red, dark"], ["green", "blue, pale"]], None),
+        (["red", "green"], None),
+        ([None, None], None),
+    ],
+)
+def test_values_that_seem_parted_by_something_else_are_noted(cells: Any, noted: str | None) -> None:
+    items = pd.DataFrame({"item_id": list("abc")[: len(cells)], "tags": cells})
+    notices: list[str] = []
+    clean_items(items, DataConfig(attributes={"tags": AttributeConfig("multi")}), notices)
+    assert len(notices) == (noted is not None)
+    assert (noted or "") in "".join(notices)
 
 
 def test_rows_with_unknown_items_are_dropped_and_counted() -> None:

@@ -1,4 +1,5 @@
 """Which items pass a filter."""
+
 from __future__ import annotations
 
 import numpy as np
