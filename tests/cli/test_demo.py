@@ -41,7 +41,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def ran(house, tmp_path_factory):
     """A small demo with encoders of random weights: its folder, and what it printed."""
-    folder = tmp_path_factory.mktemp("demo") / "out"
+    folder = tmp_path_factory.mktemp("demo") / "out [red]"
     encoders = ("--encoders.text", house.text_encoder, "--encoders.image", house.image_encoder)
     arguments = [str(a) for a in ("demo", "--output", folder, *SMALL, *encoders)]
     printed = io.StringIO()

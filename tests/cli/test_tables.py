@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -17,6 +19,8 @@ def test_ids_as_they_are(tmp_path, monkeypatch):
     assert with_newline == odd
     pd.DataFrame({"user_id": [*odd, "007", "1.50"]}).to_csv("ids.csv", index=False)
     assert read_ids(["ids.csv"], "user_id") == [*odd, "007", "1.50"]
+    Path("ids.csv").rename("IDS.CSV")
+    assert read_ids(["IDS.CSV"], "user_id") == [*odd, "007", "1.50"]
     pd.DataFrame({"user_id": [7.0, 8.0]}).to_parquet("ids.parquet")
     assert read_ids(["ids.parquet"], "user_id") == ["7", "8"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import sparse as sp
 
 from mmalign.models.neural.aldi import ALDI, ALDIConfig
 from mmalign.models.neural.alpharec import AlphaRec, AlphaRecConfig
@@ -18,6 +19,7 @@ from mmalign.models.neural.clcrec import CLCRec, CLCRecConfig
 from mmalign.models.neural.dropoutnet import DropoutNet, DropoutNetConfig
 from mmalign.models.neural.freedom import Freedom, FreedomConfig
 from mmalign.models.neural.gar import GAR, GARConfig
+from mmalign.models.neural.graphs import item_graphs
 from mmalign.models.neural.lightgcn import LightGCN, LightGCNConfig
 from mmalign.models.neural.mgcn import MGCN, MGCNConfig
 from mmalign.models.neural.pgl import PGL, PGLConfig
@@ -277,6 +279,20 @@ def test_aldi_ranks_warm_items_by_the_teacher_and_cold_ones_by_the_student(shop)
         model.network.item_map(model.content.concatenated(cold)),
     )
     np.testing.assert_allclose(scores[:, WARM:], array(student[0] @ student[1].T), atol=1e-5)
+
+
+def test_freedom_reads_a_modality_of_neighbour_lists_alone(shop, batch):
+    given = sp.csr_matrix(np.eye(14, k=1, dtype=np.float32))
+    shop = replace(shop, neighbours={"seen_with": given})
+    model = fitted(Freedom(FreedomConfig(embedding_dim=4, modalities=("seen_with", "text"))), shop)
+    lists = given.toarray()[:WARM, :WARM] + np.eye(WARM)
+    degree = lists.sum(axis=1)
+    by_text = item_graphs(shop, 10, ("text",))["text"].csr.toarray()
+    expected = (lists / np.sqrt(np.outer(degree, degree)) + by_text) / 2
+    np.testing.assert_allclose(model.items_graph.csr.toarray(), expected, atol=1e-6)
+    assert len(model.network.projections()) == 1
+    alone = fitted(Freedom(FreedomConfig(embedding_dim=4, modalities=("seen_with",))), shop)
+    assert list(alone.loss(batch)) == ["bpr"]
 
 
 def test_freedom(shop, batch):
