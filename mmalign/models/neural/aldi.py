@@ -30,8 +30,8 @@ class ALDIConfig(TransferConfig):
         identity: Weight of matching how far an item stands out from others.
     """
 
-    rating: float = 1.0
-    ranking: float = 0.1
+    rating: float = 0.1
+    ranking: float = 0.9
     identity: float = 0.05
 
 
