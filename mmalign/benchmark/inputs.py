@@ -26,7 +26,7 @@ class Digest:
     with modalities that it does not read.
 
     Attributes:
-        log: Of the items' ids, the interactions and the neighbour lists that data gives.
+        log: Of the ids of items and users, the interactions and the neighbour lists that data gives.
         features: Modality to the digest of its rows.
     """
 
@@ -39,6 +39,7 @@ class Digest:
         known = catalog.interactions
         seen = [c for c in (USER_ID, ITEM_ID, WEIGHT, SPLIT, TIMESTAMP) if c in known]
         log = sha256(_hashes(catalog.items[[ITEM_ID]]) + _hashes(known[seen]))
+        log.update(_hashes(pd.DataFrame({USER_ID: catalog.user_ids})))  # runs hold users' rows
         for name, graph in sorted(catalog.neighbours.items()):
             log.update(name.encode())
             for part in (graph.indptr, graph.indices, graph.data):

@@ -15,10 +15,11 @@ from mmalign.benchmark.objective import Objective
 from mmalign.benchmark.space import lay, search_space
 from mmalign.config import to_dict
 from mmalign.data.catalog import Catalog
-from mmalign.errors import DataError
+from mmalign.errors import ConfigError, DataError
 from mmalign.evaluation.slices import build_slice
 from mmalign.experiment import ExperimentConfig
-from mmalign.models import MODELS
+from mmalign.models import MODELS, Aligned
+from mmalign.models.neural.base import NeuralModel
 
 __all__ = ["Job", "Plan", "make_plan", "measure_job", "tune_job"]
 
@@ -85,49 +86,66 @@ def make_plan(
         modalities: Model to the features there are for it.
 
     Raises:
-        ConfigError: A search space or the monitored metric is wrong.
+        ConfigError: A search space or the monitored metric is wrong, or the reference cannot run.
         DataError: A slice that is tuned or compared on has no users.
     """
     objective = Objective.parse(config.benchmark.monitor)
+
+    def has_users(split: str, name: str) -> bool:
+        return len(build_slice(catalog, split, name, config.evaluation.exclude_seen).users) > 0
+
     for split, name in (("valid", objective.slice or "all"), ("test", objective.slice or "all")):
-        if not len(build_slice(catalog, split, name, config.evaluation.exclude_seen).users):
+        if not has_users(split, name):
             raise DataError(
                 f"nobody has a {split} row in the slice {name!r}: nothing can be measured",
                 fix="check the split column, data.split and benchmark.monitor",
             )
+    has_warm = has_users("valid", "warm")
     running, not_run = {}, {}
     for model in config.benchmark.models or tuple(MODELS):
         search_space(config, model)
         has_features, has_lists = bool(modalities.get(model)), bool(catalog.neighbours)
         if not MODELS[model].can_fit(features=has_features, neighbours=has_lists):
             not_run[model] = "it needs content, and data names no text, image or attribute"
+        elif not (MODELS[model].serves_cold or has_warm):
+            not_run[model] = "it ranks warm items alone, and nobody has a valid row of one"
         else:
             running[model] = modalities.get(model, ()) if MODELS[model].uses_content else ()
+    if config.benchmark.reference in not_run:
+        raise ConfigError(
+            f"benchmark.reference {config.benchmark.reference} cannot run",
+            got=not_run[config.benchmark.reference],
+            fix="change data, or name another reference",
+        )
     return Plan(config, data, running, not_run)
 
 
 def tune_job(plan: Plan, model: str) -> Job:
     """The search for a model's settings."""
     space = {name: to_dict(entry) for name, entry in search_space(plan.config, model).items()}
-    return _job("tune", plan, lay(plan.config, model, {}), [space, plan.config.benchmark.monitor])
+    objective = Objective.parse(plan.config.benchmark.monitor).for_model(MODELS[model])
+    seen = plan.config.evaluation.exclude_seen
+    return _job("tune", plan, lay(plan.config, model, {}), [space, str(objective), seen])
 
 
 def measure_job(plan: Plan, model: str, values: Mapping[str, Any], seed: int) -> Job:
     """One final run under the tuned settings."""
     k = Objective.parse(plan.config.benchmark.monitor).k  # measured beside those of the protocol
     more = [] if k in plan.config.evaluation.ks else [k]
-    return _job("measure", plan, seeded(lay(plan.config, model, values), seed), more)
+    evaluation = to_dict(plan.config.evaluation)
+    return _job("measure", plan, seeded(lay(plan.config, model, values), seed), [evaluation, more])
 
 
 def _job(kind: Literal["tune", "measure"], plan: Plan, config: ExperimentConfig, more: Any) -> Job:
     modalities = plan.modalities[config.model.name]
+    is_trained = issubclass(MODELS[config.model.name], Aligned | NeuralModel)
     decisive = {
         "version": [__version__, CODE_VERSION],
         "data": plan.data.read_by(modalities),
         "modalities": modalities,
         "seed": config.seed,
         "model": [config.model.name, to_dict(getattr(config.model, config.model.name, {}))],
-        **{part: to_dict(getattr(config, part)) for part in ("training", "trainer", "evaluation")},
+        "training": [to_dict(config.training), to_dict(config.trainer)] if is_trained else [],
         "more": more,
     }
     key = sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +75,7 @@ def read_run(folder: Path, key: str) -> Run | None:
         plain = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
         with np.load(folder / _PER_USER, allow_pickle=False) as arrays:
             run = Run(**plain, per_user={name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, TypeError, KeyError, EOFError):
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return run if run.key == key else None
 

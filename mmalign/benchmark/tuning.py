@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,13 +168,23 @@ def _open(journal: Path) -> Study:
 
 
 def _mend(journal: Path) -> None:
-    """Cut the half line, and remove the lock, of a process that was killed while it wrote."""
+    """Remove the lock of a process that was killed, and cut what cannot be read and what follows.
+
+    A process that is killed leaves half a line, a machine that loses its power a line of zeros.
+    """
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.is_file():
-        text = journal.read_bytes()
-        whole = text.rfind(b"\n") + 1
-        if whole < len(text):
-            journal.write_bytes(text[:whole])
+        lines = journal.read_bytes().split(b"\n")
+        whole = list(takewhile(_is_entry, lines[:-1]))
+        if len(whole) + 1 < len(lines) or lines[-1]:
+            journal.write_bytes(b"".join(line + b"\n" for line in whole))
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _counted(study: Study, wanted: int, config: ExperimentConfig) -> list[FrozenTrial]:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from mmalign.data.catalog import Catalog
-from mmalign.interfaces import ITEM_ID, SPLIT, Feature, Features, IntArray, Recommends
+from mmalign.interfaces import ITEM_ID, SPLIT, USER_ID, Feature, Features, IntArray, Recommends
 
 __all__ = ["Fit", "Leak", "find_attribute_leaks", "find_leaks"]
 
@@ -25,6 +27,7 @@ Fit = Callable[[Catalog, Features], Recommends]
 
 _TOLERANCE = 1e-4  # in deviations of a user's scores: above rounding, below any real influence
 _MAX_USERS = 200
+_DEALS = 20  # attempts at giving every test row another item
 WARM = "scores of warm items"
 
 
@@ -155,16 +158,43 @@ def _with_noise(features: Features, rows: IntArray, rng: np.random.Generator) ->
 
 
 def _with_other_tests(catalog: Catalog, rng: np.random.Generator) -> Catalog:
-    """Give test rows other items, each as often as chance has it, but none for the first time.
+    """Give test rows items that their users have no test row of, but none for the first time.
 
-    Which items have test rows at all is part of the split: it says which are cold in valid.
+    Which items have test rows at all is part of the split: it says which are cold in valid. Of a
+    single item half of the rows are left out. Where users have nearly all items some rows may stay.
     """
     log = catalog.interactions.copy()
-    is_test = (log[SPLIT] == "test").to_numpy()
-    items = log.loc[is_test, ITEM_ID].unique()
-    more = rng.choice(items, int(is_test.sum()) - len(items)) if len(items) else items
-    log.loc[is_test, ITEM_ID] = rng.permutation(np.concatenate([items, more]))
+    rows = log.index[log[SPLIT] == "test"]
+    test = log.loc[rows]
+    items = test[ITEM_ID].unique()
+    if len(items) < 2:
+        return replace(catalog, interactions=log.drop(index=rows[: len(rows) // 2]))
+    own = pd.MultiIndex.from_frame(test[[USER_ID, ITEM_ID]])
+
+    def still_own(chosen: NDArray[Any]) -> IntArray:
+        pairs = pd.MultiIndex.from_arrays([test[USER_ID], chosen])
+        return np.flatnonzero(pairs.isin(own))
+
+    drawn = [_deal(items, len(rows), still_own, rng)]
+    while len(still_own(drawn[-1])) and len(drawn) < _DEALS:
+        drawn.append(_deal(items, len(rows), still_own, rng))
+    log.loc[rows, ITEM_ID] = min(drawn, key=lambda chosen: len(still_own(chosen)))
     return replace(catalog, interactions=log)
+
+
+def _deal(
+    items: NDArray[Any],
+    count: int,
+    still_own: Callable[[NDArray[Any]], IntArray],
+    rng: np.random.Generator,
+) -> NDArray[Any]:
+    """Deal every item at least once, then let rows that got their own swap with others."""
+    chosen = rng.permutation(np.concatenate([items, rng.choice(items, count - len(items))]))
+    for _ in range(_DEALS):
+        for row in still_own(chosen):
+            other = rng.integers(count)
+            chosen[row], chosen[other] = chosen[other], chosen[row]
+    return chosen
 
 
 def _moved(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:

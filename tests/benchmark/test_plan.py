@@ -12,6 +12,7 @@ from mmalign.benchmark.plan import Job, make_plan, measure_job, tune_job
 from mmalign.config import from_dict, to_dict
 from mmalign.data.catalog import Catalog
 from mmalign.errors import ConfigError, DataError
+from mmalign.experiment import EvaluationConfig
 from mmalign.interfaces import Feature
 
 CONTENT = {"ridge": ("group",), "aligned": ("group",)}
@@ -19,10 +20,24 @@ DATA = Digest("d", {"group": "g"})
 
 
 def test_every_model_runs_or_says_why_not(make_config, catalog):
-    plan = make_plan(make_config(), catalog, DATA, {})
+    plan = make_plan(make_config(reference="ease"), catalog, DATA, {})
     assert "ease" in plan.modalities
     assert plan.not_run["ridge"].startswith("it needs content")
     assert not set(plan.modalities) & set(plan.not_run)
+
+
+def test_a_reference_that_cannot_run_is_told_before_hours_are_spent(make_config, catalog):
+    with pytest.raises(ConfigError, match="reference aligned cannot run .got 'it needs content"):
+        make_plan(make_config(reference="aligned"), catalog, DATA, {})
+
+
+def test_where_valid_is_cold_models_of_warm_items_do_not_run(make_config, catalog):
+    log = catalog.interactions
+    warm = log["item_id"].isin(log.loc[log["split"] == "train", "item_id"])
+    cold = Catalog.from_pandas(catalog.items, log[(log["split"] != "valid") | ~warm])
+    plan = make_plan(make_config(models=["ease", "aligned"]), cold, DATA, CONTENT)
+    assert list(plan.modalities) == ["aligned"]
+    assert plan.not_run == {"ease": "it ranks warm items alone, and nobody has a valid row of one"}
 
 
 def test_only_models_of_content_get_content(make_config, catalog):
@@ -72,6 +87,17 @@ def test_keys_change_with_what_decides_and_with_nothing_else(make_config, catalo
     more = make_plan(make_config(trials=9, seeds=[4], samples=999), catalog, DATA, CONTENT)
     assert tune_job(more, "ridge").key == tune_job(plan, "ridge").key
     assert measure_job(more, "ridge", {"l2": 7.0}, 0).key == key
+    cut = replace(plan, config=replace(plan.config, evaluation=EvaluationConfig((5,))))
+    assert tune_job(cut, "ridge").key == tune_job(plan, "ridge").key
+    assert measure_job(cut, "ridge", {"l2": 7.0}, 0).key != key
+    seen = replace(plan.config, evaluation=EvaluationConfig(exclude_seen=("train",)))
+    assert tune_job(replace(plan, config=seen), "ridge").key != tune_job(plan, "ridge").key
+    longer = replace(plan, config=replace(plan.config, trainer={"max_epochs": 77}))
+    assert tune_job(longer, "ridge").key == tune_job(plan, "ridge").key
+    assert tune_job(longer, "aligned").key != tune_job(plan, "aligned").key
+    warm = make_plan(make_config(monitor="valid/warm_ndcg@20"), catalog, DATA, CONTENT)
+    assert tune_job(warm, "ease").key == tune_job(plan, "ease").key
+    assert tune_job(warm, "ridge").key != tune_job(plan, "ridge").key
     for k, is_same in ((10, True), (20, True), (5, False)):  # both of the protocol, and another
         other = make_plan(make_config(monitor=f"valid/ndcg@{k}"), catalog, DATA, CONTENT)
         assert (measure_job(other, "ridge", {"l2": 7.0}, 0).key == key) == is_same

@@ -25,7 +25,7 @@ TUNED = Tuned({"l2": 12.3456789, "kind": "sum"}, 0.25, "valid/ndcg@20", 2, 1, 0,
 def outcome(make_config, catalog, make_run, rng):
     config = make_config(models=["ease", "ridge"], reference="ridge")
     config = replace(config, evaluation=EvaluationConfig(ks=(20,)))
-    plan = make_plan(config, catalog, Digest("d"), {})
+    plan = make_plan(config, catalog, Digest("d", {"group": "g"}), {"ridge": ("group",)})
     users = rng.random(30)
     runs = {
         model: [

@@ -241,3 +241,15 @@ def test_a_run_of_another_job_is_not_taken(plan, features, here, tmp_path):
     (folder,) = tmp_path.glob("runs/ease-seed0-*")
     assert read_run(folder, "other") is None
     assert read_run(tmp_path / "none", "x") is None
+
+
+def test_a_run_whose_numbers_are_damaged_is_not_taken(plan, features, here, tmp_path):
+    run_plan(plan(), features, tmp_path)
+    (folder,) = tmp_path.glob("runs/ease-seed0-*")
+    key = json.loads((folder / "result.json").read_text())["key"]
+    assert read_run(folder, key) is not None
+    whole = (folder / "per_user.npz").read_bytes()
+    middle = len(whole) // 3
+    for damaged in (whole[:middle], b"", whole[:99] + bytes(400) + whole[499:]):
+        (folder / "per_user.npz").write_bytes(damaged)
+        assert read_run(folder, key) is None

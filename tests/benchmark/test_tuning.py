@@ -68,6 +68,17 @@ def test_a_study_goes_on_as_if_it_had_not_stopped(study, tmp_path):
     assert (again.values, again.score, again.trials) == (whole.values, whole.score, 8)
 
 
+@pytest.mark.parametrize("broken", [b'{"op_code": 4, "wor\n', b"\x00" * 40, b"\x00\n7\n"])
+def test_a_broken_line_costs_what_follows_it_and_no_more(study, broken):
+    study.run(trials=2)
+    two = study.file.read_bytes()
+    whole, _ = study.run(trials=4)
+    study.file.write_bytes(two + broken + study.file.read_bytes()[len(two) :])
+    again, reports = study.run(trials=4)
+    assert [r.number for r in reports] == [3, 4]
+    assert (again.values, again.score) == (whole.values, whole.score)
+
+
 def test_what_is_done_is_not_done_again(study):
     study.run(trials=3)
     _, reports = study.run(trials=3)

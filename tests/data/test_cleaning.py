@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mmalign.data import AttributeConfig, Catalog, DataConfig
+from mmalign.data.audit import audit
 from mmalign.data.cells import as_seconds
 from mmalign.data.cleaning import clean_items
 from mmalign.data.condition import Condition
@@ -133,6 +134,15 @@ def test_ids_are_texts_just_as_they_are(ids: Any, texts: list[str]) -> None:
     assert catalog.item_ids.tolist() == texts
     assert catalog.user_ids.tolist() == sorted(texts)
     assert catalog.matrix().nnz == 2
+
+
+@pytest.mark.parametrize("missing", [slice(None), slice(1, None)])
+def test_missing_times_may_be_those_of_whole_numbers(missing: slice) -> None:
+    times = pd.Series(pd.array([1, 2], dtype="Int64"))
+    times[missing] = pd.NA
+    catalog = build(log=LOG.assign(timestamp=times))
+    assert catalog.interactions["timestamp"].isna().tolist() == times.isna().tolist()
+    assert audit(catalog).leakage["test_before_train"] == 0.0
 
 
 def test_ids_may_be_the_index() -> None:

@@ -9,7 +9,7 @@ import pytest
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import AttributeConfig, DataConfig
 from mmalign.evaluation.leakage import find_attribute_leaks, find_leaks
-from mmalign.interfaces import Feature
+from mmalign.interfaces import ITEM_ID, SPLIT, USER_ID, WEIGHT, Feature
 
 ITEMS, USERS = 30, 25
 NOISE, TESTS = "the content of other cold items becomes noise", "test rows get other items"
@@ -94,6 +94,38 @@ def test_test_rows_that_are_learned_from_are_found(catalog, features, leak):
     found = leaks_of(catalog, features, leak)
     assert {one.source for one in found} == {TESTS}
     assert {one.target for one in found} >= {WARM}
+
+
+def pairs(catalog):
+    log = catalog.interactions
+    return log.loc[log[SPLIT] == "test", [USER_ID, ITEM_ID]].apply(tuple, axis=1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_test_row_stays_and_no_item_loses_all(catalog, features, seed):
+    seen = []
+
+    def fit(catalog, features):
+        seen.append(catalog)
+        return Toy(catalog, features)
+
+    find_leaks(fit, catalog, features, seed=seed)
+    before, after = map(pairs, seen)
+    assert len(after) == len(before)
+    assert not {*before} & {*after}
+    assert {item for _, item in before} == {item for _, item in after}
+
+
+def test_rows_of_a_single_test_item_that_are_learned_from_are_found(catalog, features):
+    log = catalog.interactions
+    (item, *_) = log.loc[log[SPLIT] == "test", ITEM_ID]
+    log = log[(log[SPLIT] != "test") | (log[ITEM_ID] == item)]
+    more = pd.DataFrame(
+        {USER_ID: log[USER_ID].unique()[:2], ITEM_ID: item, SPLIT: "test", WEIGHT: 1.0}
+    )
+    fewer = Catalog.from_pandas(catalog.items, pd.concat([log, more]))
+    assert {one.source for one in leaks_of(fewer, features, "edges")} == {TESTS}
+    assert leaks_of(fewer, features, "") == ()
 
 
 def test_a_mean_that_only_moves_cold_scores_is_found(catalog, features):
