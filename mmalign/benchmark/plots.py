@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _REFERENCE, _OTHER = "#c4451c", "#4a6b8a"
+_BARS = 8
+"""Most models in a group of bars: more shades cannot be told apart."""
 Summary = Mapping[str, Any]
 
 
@@ -73,12 +75,20 @@ def _cold_warm(axes: Axes, summary: Summary) -> bool:
 
 
 def _popularity(axes: Axes, summary: Summary) -> bool:
-    """Recall by popularity of what was to be found, a group of bars per bucket."""
-    models = summary["models"]
+    """Recall by popularity of what was to be found, a group of bars per bucket.
+
+    Of many models the reference and the most accurate others are drawn.
+    """
+
+    def rank(model: str) -> tuple[bool, float]:
+        mean = summary["models"][model]["test"]["all"]["metrics"][summary["metric"]]["mean"]
+        return model != summary["reference"], -mean
+
+    models = {name: summary["models"][name] for name in sorted(summary["models"], key=rank)[:_BARS]}
     first = next(iter(models.values()))["test"]["all"]["buckets"]
     buckets = [name for name in BUCKETS if name in first]
     width = 0.8 / len(models)
-    shades = np.linspace(0.85, 0.25, len(models))
+    shades = np.linspace(0.95, 0.2, len(models))
     for i, (model, m) in enumerate(models.items()):
         found = [m["test"]["all"]["buckets"][name]["recall"]["mean"] or 0.0 for name in buckets]
         at = np.arange(len(buckets)) - 0.4 + width * (i + 0.5)
@@ -86,7 +96,7 @@ def _popularity(axes: Axes, summary: Summary) -> bool:
         colour = _REFERENCE if is_reference else (0.2, 0.35, 0.5, float(shades[i]))
         axes.bar(at, found, width, color=colour, label=model)
     axes.set_xticks(np.arange(len(buckets)), buckets)
-    axes.legend(fontsize=7, frameon=False, ncols=1 + len(models) // 8)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     _label(axes, "popularity of the item", f"recall@{max(summary['protocol']['ks'])}, all items")
     return True
 

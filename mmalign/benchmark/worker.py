@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def main() -> int:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     assignment = from_dict(Assignment, json.loads(sys.stdin.readline()))
+    tempfile.tempdir = str(assignment.features.parent)  # which goes, however this process ends
     threading.Thread(target=_end_with_parent, args=(0,), daemon=True).start()
 
     def tell(**event: Any) -> None:

@@ -219,10 +219,11 @@ class ContentNeuralModel(NeuralModel[N]):
         super().prepare(data)
 
     def read_content(self, data: TrainData) -> None:
-        """Fit the content input; given neighbours may stand in for features."""
+        """Fit the content input; of some models given neighbours may stand in for features."""
         named = self.content.modalities
         read = tuple(n for n in named if n in data.features or n not in data.neighbours)
-        if not data.neighbours or (read if named else data.features):
+        does_without = self.can_fit(features=False, neighbours=bool(data.neighbours))
+        if not does_without or (read if named else data.features):
             self.content.modalities = read
             self.content.fit(data.features, self.warm)
 

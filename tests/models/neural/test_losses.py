@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import sparse as sp
 
+from mmalign.errors import DataError
 from mmalign.models.neural.aldi import ALDI, ALDIConfig
 from mmalign.models.neural.alpharec import AlphaRec, AlphaRecConfig
 from mmalign.models.neural.base import Triplets
@@ -293,6 +294,17 @@ def test_freedom_reads_a_modality_of_neighbour_lists_alone(shop, batch):
     assert len(model.network.projections()) == 1
     alone = fitted(Freedom(FreedomConfig(embedding_dim=4, modalities=("seen_with",))), shop)
     assert list(alone.loss(batch)) == ["bpr"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [BM3(BM3Config()), MGCN(MGCNConfig()), PGL(PGLConfig()), VBPR(VBPRConfig())],
+    ids=lambda model: type(model).__name__,
+)
+def test_neighbour_lists_are_no_content_for_a_model_that_reads_features(shop, model):
+    lists = {"seen_with": sp.csr_matrix(np.eye(14, k=1, dtype=np.float32))}
+    with pytest.raises(DataError, match="no warm item has any content"):
+        model.fit(replace(shop, features={}, neighbours=lists))
 
 
 def test_freedom(shop, batch):
