@@ -26,7 +26,7 @@ class Digest:
     with modalities that it does not read.
 
     Attributes:
-        log: Of the ids of items and users, the interactions and the neighbour lists that data gives.
+        log: Of the ids of items and users, the interactions and the given neighbour lists.
         features: Modality to the digest of its rows.
     """
 

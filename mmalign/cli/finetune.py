@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     output = Path(options.output)
     check_writable(output, FILES)
     config = resolve_paths(options.config)
-    is_first = process_number() == 0
+    is_first = process_number(config.trainer) == 0
     towers, result = finetune_encoders(
         config, options.output, resume=options.ckpt_path, progress=is_first
     )

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     output = Path(options.output)
     check_writable(output, FILES)
     started = time.perf_counter()
-    is_first = process_number() == 0
+    is_first = process_number(options.config.trainer) == 0
     recommender, _, _ = fit_recommender(
         resolve_paths(options.config), options.output, resume=options.ckpt_path, progress=is_first
     )

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from mmalign import __version__
 from mmalign.cli.memory import keep_freed_memory, without_collecting
-from mmalign.cli.process import process_number
+from mmalign.cli.process import stated_number
 from mmalign.config import parse_overrides
 from mmalign.errors import ConfigError, MMAlignError, nearest
 
@@ -166,15 +166,18 @@ def _usage() -> str:
     )
 
 
+def _process() -> str:
+    return f"process {stated_number()}: " if stated_number() else ""
+
+
 def _complain(error: Exception | str, code: int) -> int:
-    """Print one line; a process that training started beside the first one says which it is."""
-    where = f"process {process_number()}: " if process_number() else ""
-    print(f"mmalign: error: {where}{' '.join(str(error).split())}", file=sys.stderr)
+    """Print one line; a process that was started beside others says which it is."""
+    print(f"mmalign: error: {_process()}{' '.join(str(error).split())}", file=sys.stderr)
     return code
 
 
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    if issubclass(category, (UserWarning, RuntimeWarning)) and not process_number():
-        print(f"mmalign: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    if issubclass(category, (UserWarning, RuntimeWarning)):
+        print(f"mmalign: warning: {_process()}{' '.join(str(message).split())}", file=sys.stderr)

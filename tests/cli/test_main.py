@@ -109,14 +109,16 @@ def test_warnings_are_one_line_and_only_those_for_users(mmalign, monkeypatch):
     assert warnings.showwarning is before
 
 
-def test_a_further_process_says_which_it_is_and_warns_of_nothing(mmalign, monkeypatch):
+def test_a_further_process_says_which_it_is(mmalign, monkeypatch):
     def fail(*_):
-        warnings.warn("said by the first process", stacklevel=1)
+        warnings.warn("look", stacklevel=1)
         raise ConfigError("no")
 
     monkeypatch.setattr(MODULE, "_run", fail)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert mmalign("fit").err == "mmalign: error: process 1: no\n"
+    assert mmalign("fit").err == (
+        "mmalign: warning: process 1: look\nmmalign: error: process 1: no\n"
+    )
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert mmalign("fit").err.splitlines()[-1] == "mmalign: error: no"
 
