@@ -70,6 +70,12 @@ def add_items(
         EncoderError: An encoder here is not the one the recommender was fitted with.
     """
     config = recommender.config
+    if not isinstance(items, pd.DataFrame):
+        raise DataError(
+            "new items must be a pandas frame",
+            got=type(items).__name__,
+            fix="pass pandas.DataFrame(...)",
+        )
     if folder is not None and not Path(folder).is_dir():
         raise DataError("no such folder of pictures", got=str(folder), fix="check the path")
     folders = [Path(config.data.path if folder is None else folder)]

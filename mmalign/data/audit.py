@@ -247,8 +247,11 @@ def _warnings(catalog: Catalog, counts: dict[str, int], leakage: dict[str, float
     warnings = []
     if counts["interactions"]:
         warnings += [
-            f"there are no {split} rows: nothing can be measured on {split}"
-            for split in ("valid", "test")
+            f"there are no {split} rows: nothing can be {what}"
+            for split, what in (
+                ("valid", "chosen there, so cold items keep an untested scale next to warm ones"),
+                ("test", "measured on test"),
+            )
             if counts[split] == 0
         ]
     if leakage["pairs"]:

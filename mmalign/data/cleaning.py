@@ -9,17 +9,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mmalign.data.attributes import attribute_values
 from mmalign.data.cells import (
     as_ids,
     as_line,
     as_number,
     as_seconds,
     as_text,
-    is_date,
     plain,
 )
 from mmalign.data.condition import Condition
-from mmalign.data.config import DataConfig
+from mmalign.data.config import AttributeConfig, DataConfig
 from mmalign.data.splits import SplitConfig, apply
 from mmalign.errors import DataError, nearest
 from mmalign.interfaces import (
@@ -71,8 +71,8 @@ def clean_items(items: pd.DataFrame, config: DataConfig, notices: list[str]) -> 
         pictures = [_picture(cell) for cell in items[config.image]]
         items = items.assign(**{config.image: pd.Series(pictures, items.index, dtype=object)})
     for name, attribute in config.attributes.items():
-        if attribute.kind in ("number", "date") and attribute.pattern is None:
-            _note_unusable(items, name, attribute.column or name, attribute.kind, notices)
+        if attribute.kind in ("number", "date"):
+            _note_unusable(items, name, attribute, notices)
         if attribute.kind == "multi" and attribute.pattern is None:
             _note_separator(items[attribute.column or name], name, notices)
     return _ordered(items, [ITEM_ID])
@@ -168,6 +168,13 @@ def with_split(log: pd.DataFrame, split: SplitConfig, notices: list[str]) -> pd.
     else:
         labels = apply(split, log)
         notices.append(f"the log has no split column: split by {split.describe()}")
+        if split.kind in ("cold_items", "cold_after"):
+            trained = log[ITEM_ID].isin(log[ITEM_ID][labels == "train"])
+            notices += [
+                f"no item is cold in {part}: they arrive at the same moments, or are too few"
+                for part in ("valid", "test")
+                if getattr(split, part) and not (~trained & (labels == part)).any()
+            ]
     log = log.assign(**{SPLIT: pd.Series(labels, log.index, dtype="str")})
     return _ordered(log, [USER_ID, ITEM_ID, WEIGHT, SPLIT, TIMESTAMP, EVENT])
 
@@ -265,20 +272,21 @@ def _note_milliseconds(seconds: pd.Series, notices: list[str]) -> None:
 
 
 def _note_unusable(
-    items: pd.DataFrame, name: str, column: str, kind: str, notices: list[str]
+    items: pd.DataFrame, name: str, attribute: AttributeConfig, notices: list[str]
 ) -> None:
-    if kind == "date":
-        what, usable = "date", is_date(as_text(items[column]))
-        _note_order(as_text(items[column]), name, notices)
+    cells = as_text(items[attribute.column or name])
+    if attribute.kind == "date":
+        what = "date"
+        _note_order(cells, name, notices)
     else:
         what = "finite number"
-        usable = np.isfinite(pd.to_numeric(items[column], errors="coerce").to_numpy(np.float64))
-    unusable = ~usable & items[column].notna().to_numpy()
+    usable = attribute_values(items, name, attribute).notna()
+    unusable = (~usable & (cells.fillna("").str.strip() != "")).to_numpy(bool)
     if unusable.any():
         first = items.iloc[int(np.argmax(unusable))]
         notices.append(
             f"attribute {name} is no {what} in {unusable.sum():,} items, first item "
-            f"{first[ITEM_ID]!r} with {plain(first[column])!r}: taken as missing"
+            f"{first[ITEM_ID]!r} with {plain(first[attribute.column or name])!r}: taken as missing"
         )
 
 

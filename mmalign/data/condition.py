@@ -76,12 +76,15 @@ class Condition:
             )
         return cls(name, comparison, found["text"])
 
-    def mask(self, frame: pd.DataFrame, table: str = "interactions") -> BoolArray:
+    def mask(
+        self, frame: pd.DataFrame, table: str = "interactions", *, lenient: bool = False
+    ) -> BoolArray:
         """Mark the rows that fulfil the condition.
 
         Args:
             frame: The table.
             table: What the table is called in an error message.
+            lenient: Whether a cell that is no number or time is missing, as long as another is one.
 
         Shapes:
             returns: ``[rows]`` bool.
@@ -99,6 +102,8 @@ class Condition:
             )
         cells = frame[self.column]
         compare = _OPERATORS[self.operator]
+        if lenient:
+            cells = self._without_unreadable(cells)
         if isinstance(self.value, float):
             values = as_number(cells, table)
             compared = compare(values, self.value)
@@ -111,6 +116,15 @@ class Condition:
             compared = compare(values, as_seconds(pd.Series([self.value]), table).iloc[0])
         mask: BoolArray = (compared & values.notna()).to_numpy(dtype=bool)
         return mask
+
+    def _without_unreadable(self, cells: pd.Series) -> pd.Series:
+        if isinstance(self.value, float):
+            read = pd.to_numeric(cells, errors="coerce")
+        elif self.operator in ("==", "!=") or pd.api.types.is_numeric_dtype(cells):
+            return cells
+        else:
+            read = pd.to_datetime(cells, errors="coerce", utc=True, format="ISO8601")
+        return cells.where(read.notna()) if read.notna().any() else cells
 
 
 def _is_moment(cells: pd.Series, text: str) -> bool:

@@ -4,7 +4,7 @@
 file                        content
 ==========================  =====================================================================
 ``config.json``             format version, experiment, calibration, encoder fingerprints,
-                            attribute encoder, measured table, library versions
+                            attribute encoder, measured table, library versions, digests
 ``model.safetensors``       all that the model learned
 ``features.safetensors``    content of the items
 ``seen.safetensors``        train and valid interactions
@@ -20,8 +20,10 @@ import copy
 import json
 import math
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +58,7 @@ FILES = (
     "users.parquet",
     "README.md",
 )
+DIGESTED = FILES[1:-1]
 LIBRARIES = ("mmalign", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
 
 
@@ -99,6 +102,7 @@ def load(
         files.read_arrays(folder / f"{name}.safetensors") for name in ("model", "features", "seen")
     )
     try:
+        _check_digests(folder, stored.get("digests", {}))
         config = from_dict(ExperimentConfig, stored["experiment"])
         loaded = {
             "model": build_model(config.model, seed=config.seed).load_arrays(learned),
@@ -116,6 +120,8 @@ def load(
             },
         }
         _try(loaded)
+    except ArtefactError:
+        raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ArtefactError(
             f"{folder} does not fit together",
@@ -133,6 +139,12 @@ def push(recommender: Recommender, repo_id: str, *, private: bool, token: str | 
     """
     from huggingface_hub import HfApi
 
+    if not private:
+        warnings.warn(
+            f"the ids and histories of {len(recommender.user_ids):,} users become public: "
+            "pass private=True to keep them",
+            stacklevel=3,
+        )
     public = copy.copy(recommender)
     public.config = _without_local_paths(recommender.config)
     api = HfApi(token=token)
@@ -153,20 +165,6 @@ def push(recommender: Recommender, repo_id: str, *, private: bool, token: str | 
 
 
 def _write(recommender: Recommender, folder: Path) -> None:
-    config = {
-        "format": FORMAT,
-        "experiment": to_dict(recommender.config),
-        "calibration": to_dict(recommender.calibration),
-        "encoders": recommender.encoders,
-        "attributes": recommender.attributes,
-        "measured": {
-            name: {key: None if math.isnan(value) else value for key, value in row.items()}
-            for name, row in recommender.measured.items()
-        },
-        "versions": _versions(),
-    }
-    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     files.write_arrays(folder / "model.safetensors", recommender.model.arrays())
     content = {
         f"{name}.{part}": getattr(feature, part)
@@ -178,7 +176,42 @@ def _write(recommender: Recommender, folder: Path) -> None:
     files.write_table(folder / "items.parquet", recommender.items)
     users = pd.DataFrame({USER_ID: pd.Series(recommender.user_ids, dtype="str")})
     files.write_table(folder / "users.parquet", users)
+    config = {
+        "format": FORMAT,
+        "experiment": to_dict(recommender.config),
+        "calibration": to_dict(recommender.calibration),
+        "encoders": recommender.encoders,
+        "attributes": recommender.attributes,
+        "measured": {
+            name: {key: None if math.isnan(value) else value for key, value in row.items()}
+            for name, row in recommender.measured.items()
+        },
+        "versions": _versions(),
+        "digests": {name: _digest(folder / name) for name in DIGESTED},
+    }
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card.render(recommender), encoding="utf-8")
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of arrays, and of a table's ids in their order: its other columns may be edited."""
+    if file.suffix != ".parquet":
+        return files.digest(file)
+    key = ITEM_ID if file.stem == "items" else USER_ID
+    ids = files.read_table(file, key)[key]
+    return sha256("\0".join(ids).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _check_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    for name in DIGESTED:
+        digest = digests.get(name)
+        if digest is not None and _digest(folder / name) != digest:
+            raise ArtefactError(
+                f"{folder / name} is not what was written: rows in another order, or other numbers",
+                got=f"another digest than {digest[:12]}",
+                fix="fit anew, or change a loaded recommender and call save_pretrained",
+            )
 
 
 def _features(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Feature]:

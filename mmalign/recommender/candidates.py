@@ -56,7 +56,7 @@ def choose(
         if isinstance(one, str):
             condition = Condition.parse(one)
             readable = _with_attribute(items, condition.column, attributes)
-            chosen = chosen & condition.mask(readable, "items")
+            chosen = chosen & condition.mask(readable, "items", lenient=True)
         else:
             chosen = chosen & _mask(one(items), len(items))
     return np.flatnonzero(chosen)

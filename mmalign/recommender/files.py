@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from mmalign.errors import ArtefactError
 
 __all__ = [
+    "digest",
     "pack",
     "read_arrays",
     "read_json",
@@ -74,6 +76,12 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise OSError(str(error)) from None
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
 def read_table(path: Path, key: str) -> pd.DataFrame:
     """Read a Parquet file whose column ``key`` holds distinct ids.
 
@@ -98,7 +106,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
     """
     kept = {}
     for name, column in frame.items():
-        if column.dtype == object and column.map(lambda cell: isinstance(cell, bytes | dict)).any():
+        if column.dtype == object and column.map(_is_raw).any():
             continue
         try:
             pa.array(column, from_pandas=True)
@@ -106,6 +114,11 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
             column = column.astype(object).map(_as_text, na_action="ignore")
         kept[str(name)] = column
     pd.DataFrame(kept, index=frame.index).to_parquet(path, index=False)
+
+
+def _is_raw(cell: object) -> bool:
+    """Whether a cell holds a file, by itself or as ``datasets`` keeps one."""
+    return isinstance(cell, bytes) or (isinstance(cell, dict) and "bytes" in cell)
 
 
 def _as_text(cell: object) -> str:

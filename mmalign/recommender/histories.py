@@ -12,7 +12,7 @@ from mmalign.data.cells import as_text
 from mmalign.errors import ConfigError
 from mmalign.interfaces import BoolArray, FloatArray, IntArray
 
-__all__ = ["as_ids", "pick", "says_nothing", "union"]
+__all__ = ["as_ids", "as_row", "pick", "says_nothing", "union"]
 
 
 def as_ids(ids: Iterable[object], what: str) -> list[str]:
@@ -31,6 +31,27 @@ def as_ids(ids: Iterable[object], what: str) -> list[str]:
     if texts.isna().any():
         raise ConfigError(f"an id of {what} is missing", got=None, fix="leave it out")
     return [str(text) for text in texts]
+
+
+def as_row(items: IntArray, weights: Iterable[float] | None, num_items: int) -> sp.csr_matrix:
+    """Write a history as a matrix of one row, ``[1, I]``; an item that is named twice counts twice.
+
+    Raises:
+        ConfigError: There is not one weight above 0 for each item.
+
+    Example:
+        >>> as_row(np.array([2, 0]), [1.0, 3.0], 3).toarray()
+        array([[3., 0., 1.]], dtype=float32)
+    """
+    counts = np.ones(len(items)) if weights is None else np.asarray(list(weights), np.float64)
+    if counts.shape != items.shape or not np.all(np.isfinite(counts) & (counts > 0)):
+        raise ConfigError(
+            f"weights must be {len(items)} numbers above 0",
+            got=counts.tolist(),
+            fix="pass one for each item of the history, or none at all",
+        )
+    place = (np.zeros(len(items), np.int64), items)
+    return sp.csr_matrix((counts.astype(np.float32), place), shape=(1, num_items))
 
 
 def pick(matrix: sp.csr_matrix, rows: IntArray) -> sp.csr_matrix:

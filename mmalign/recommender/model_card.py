@@ -28,7 +28,7 @@ Content: {content}.
 from mmalign.recommender import Recommender
 
 recommender = Recommender.from_pretrained("path/of/this/folder")
-recommender.recommend([{user!r}], k=10)
+recommender.recommend(recommender.user_ids[:1], k=10)
 ```
 
 ## Measured
@@ -58,7 +58,6 @@ def render(recommender: Recommender) -> str:
         items=len(recommender.items),
         cold=int((~recommender.warm).sum()),
         content=", ".join(sorted(recommender.features)) or "none",
-        user=recommender.user_ids[0] if len(recommender.user_ids) else "",
         measured=_table(recommender.measured),
         settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
     )

@@ -26,7 +26,7 @@ from mmalign.recommender.additions import known_features, new_items, stacked
 from mmalign.recommender.blanks import LAST, blank_items, warn_of_blanks, warn_of_strangers
 from mmalign.recommender.candidates import Filter, choose
 from mmalign.recommender.explanation import Explanation, explain
-from mmalign.recommender.histories import as_ids, pick, says_nothing, union
+from mmalign.recommender.histories import as_ids, as_row, pick, says_nothing, union
 from mmalign.recommender.row_order import CatalogOrder
 
 __all__ = ["Recommender"]
@@ -116,7 +116,7 @@ class Recommender:
         artefact.save(self, Path(path))
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the artefact to the Hugging Face hub and return the address of the commit."""
+        """Upload the artefact, users' histories too, and return the address of the commit."""
         return artefact.push(self, repo_id, private=private, token=token)
 
     @property
@@ -207,6 +207,7 @@ class Recommender:
         history: Iterable[str],
         k: int = 20,
         *,
+        weights: Iterable[float] | None = None,
         candidates: str = "all",
         filter: Filter | Sequence[Filter] | None = None,
     ) -> pd.DataFrame:
@@ -216,6 +217,7 @@ class Recommender:
             history: Ids of the items; of none, popular items are recommended and a warning says
                 so.
             k: Length of the list.
+            weights: One per item, as in the log: ratings, or how often it was taken; 1 by default.
             candidates: As in :meth:`recommend`.
             filter: As in :meth:`recommend`.
 
@@ -223,13 +225,11 @@ class Recommender:
             Columns ``item_id, rank, score``; the history itself is left out.
 
         Raises:
+            ConfigError: There is not one weight above 0 per item.
             DataError: The history names an unknown item.
         """
         rows = self.item_rows(as_ids(history, "history"))
-        taken = sp.csr_matrix(
-            (np.ones(len(rows), np.float32), (np.zeros(len(rows), np.int64), rows)),
-            shape=(1, len(self.items)),
-        )
+        taken = as_row(rows, weights, len(self.items))
         columns = choose(self.items, self.warm, candidates, filter, self.config.data.attributes)
         scores, unknown = self._scores(taken)
         if unknown[0]:

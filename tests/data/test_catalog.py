@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from mmalign.data import AttributeConfig, Catalog, DataConfig, SplitConfig
+from mmalign.data.attributes import attribute_values
 from mmalign.errors import ConfigError, DataError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -160,6 +161,7 @@ def test_attribute_values_of_every_kind() -> None:
     first, missing, last = catalog.attribute_values("seen")
     assert (first[:10], missing, last[:10]) == ("2020-01-02", None, "2021-05-06")
     assert catalog.notices == (
+        "attribute year is no finite number in 1 items, first item 'b' with 'Up': taken as missing",
         "attribute price is no finite number in 1 items, first item 'c' with inf: taken as missing",
     )
     with pytest.raises(DataError, match="did you mean 'genres'"):
@@ -324,3 +326,26 @@ def test_lists_are_rewritten_as_one_line():
 def test_what_cannot_be_rewritten(rewrite, match):
     with pytest.raises(ConfigError, match=match):
         DataConfig(text=("title",), rewrite=rewrite)
+
+
+@pytest.mark.parametrize(
+    ("price", "value"),
+    [
+        ("$14.11", 14.11),
+        ("12,50 EUR", 12.5),
+        ("$1,116.50", 1116.5),
+        ("1.116,50 €", 1116.5),
+        ("1,116", 1116.0),
+        ("1,116,000", 1116000.0),
+        ("12 500 kr", 12500.0),
+        ("-3,5 %", -3.5),
+        ("7", 7.0),
+        ("free", None),
+        (None, None),
+    ],
+)
+def test_a_number_may_be_pulled_out_as_shops_write_it(price, value):
+    items = pd.DataFrame({"item_id": ["a"], "price": [price]})
+    attribute = AttributeConfig("number", pattern=r"(-?[\d.,\s]+)")
+    found = attribute_values(items, "price", attribute)[0]
+    assert found == pytest.approx(value) if value is not None else np.isnan(found)

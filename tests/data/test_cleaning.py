@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmalign.data import AttributeConfig, Catalog, DataConfig
+from mmalign.data import AttributeConfig, Catalog, DataConfig, SplitConfig
 from mmalign.data.audit import audit
 from mmalign.data.cells import as_seconds
 from mmalign.data.cleaning import clean_items
@@ -172,6 +172,26 @@ def test_values_that_seem_parted_by_something_else_are_noted(cells: Any, noted: 
     clean_items(items, DataConfig(attributes={"tags": AttributeConfig("multi")}), notices)
     assert len(notices) == (noted is not None)
     assert (noted or "") in "".join(notices)
+
+
+def test_what_a_pattern_does_not_find_is_noted() -> None:
+    items = pd.DataFrame({"item_id": list("abcd"), "price": ["$9.50", "free", " ", None]})
+    config = DataConfig(attributes={"price": AttributeConfig("number", pattern=r"([\d.]+)")})
+    notices: list[str] = []
+    clean_items(items, config, notices)
+    (notice,) = notices
+    assert "price is no finite number in 1 items, first item 'b' with 'free': taken as" in notice
+
+
+def test_a_split_that_leaves_no_item_cold_says_so() -> None:
+    rows = [(f"u{u}", f"i{i}", float(i // 17)) for u in range(4) for i in range(20)]
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    items = pd.DataFrame({"item_id": log["item_id"].unique()})
+    noted = "no item is cold in test: they arrive at the same moments, or are too few"
+    tied = build(items, log, split=SplitConfig("cold_after"))
+    assert noted in tied.notices
+    apart = build(items, log.assign(timestamp=log.index % 20), split=SplitConfig("cold_after"))
+    assert not [notice for notice in apart.notices if "no item is cold" in notice]
 
 
 def test_rows_with_unknown_items_are_dropped_and_counted() -> None:

@@ -46,6 +46,21 @@ def test_a_condition_reads_what_an_attribute_is_made_of(items, condition, rows):
     assert choose(items, np.ones(4, bool), "all", condition, ATTRIBUTES).tolist() == rows
 
 
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [("stock > 0", [0, 2]), ("added > '2024-01-01'", [1]), ("added == 'soon'", [2])],
+)
+def test_a_cell_that_cannot_be_read_is_missing(items, condition, rows):
+    items["stock"] = ["3", "abc", 1, None]
+    items["added"] = ["2023-05-01", "2024-05-01", "soon", None]
+    assert choose(items, np.ones(4, bool), "all", condition, ATTRIBUTES).tolist() == rows
+
+
+def test_a_column_of_which_no_cell_can_be_read_is_refused(items):
+    with pytest.raises(DataError, match="column 'genre' of the items has no number in row 0"):
+        choose(items, np.ones(4, bool), "all", "genre > 3", ATTRIBUTES)
+
+
 def test_a_function_sees_the_columns_as_they_are(items):
     found = choose(items, np.ones(4, bool), "all", lambda f: f.price == "free", ATTRIBUTES)
     assert found.tolist() == [2]

@@ -49,13 +49,11 @@ def test_nothing_measured(recommender: Recommender) -> None:
     assert "Nothing: there was no valid split" in model_card.render(recommender)
 
 
-@pytest.mark.parametrize("user", ["u00", 'q"uote', "a'b", "{braces}", "back\\slash", "new\nline"])
-def test_the_example_is_python(recommender: Recommender, user: str) -> None:
-    recommender.user_ids[0] = user
+def test_the_example_is_python_and_names_nobody(recommender: Recommender) -> None:
+    recommender.user_ids[0] = "somebody@home"
     card = model_card.render(recommender)
-    code = card.split("```python\n")[1].split("```")[0]
-    calls = compile(code, "card", "exec").co_consts
-    assert user in calls
+    compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
+    assert "somebody" not in card
 
 
 def test_content_is_named(make: Make) -> None:

@@ -292,6 +292,21 @@ class TestFoldIn:
         found = recommender.fold_in(["i03"], 99, candidates="cold", filter="price > 13")
         assert sorted(found.item_id) == ["i14", "i15"]
 
+    def test_weights_are_those_of_the_log(self, recommender: Recommender) -> None:
+        ids, rows = recommender.item_ids, recommender.seen["train"]
+        rows.data = np.arange(1, rows.nnz + 1, dtype=np.float32)
+        history, weights = ids[rows[0].indices], rows[0].data
+        expected = recommender.recommend([recommender.user_ids[0]], 9, exclude_seen=["train"])
+        found = recommender.fold_in(history, 9, weights=weights)
+        assert found.item_id.tolist() == expected.item_id.tolist()
+        np.testing.assert_allclose(found.score, expected.score, rtol=1e-5)
+        assert recommender.fold_in(history, 9).score.tolist() != found.score.tolist()
+
+    @pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
+    def test_weights_that_do_not_fit(self, recommender: Recommender, weights: list[float]) -> None:
+        with pytest.raises(ConfigError, match="weights must be 2 numbers above 0"):
+            recommender.fold_in(["i01", "i02"], weights=weights)
+
     def test_no_history_gets_popular_items(self, recommender: Recommender) -> None:
         with pytest.warns(UserWarning, match="popular items"):
             found = recommender.fold_in([], k=99)
