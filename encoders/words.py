@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from mmalign.interfaces import Feature
 
 __all__ = ["Words", "encode_words", "learn_words"]
 
-_WORD = re.compile(r"\w+")
+_WORD = regex.compile(r"[\w\p{M}]+")
+_UNSPACED = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+"
+)
+"""Runs of letters of the scripts that are written without spaces."""
 _LEAST_ITEMS = 2
 _MOST_ITEMS = 0.3
 
@@ -75,4 +79,10 @@ def encode_words(texts: Sequence[str | None], learned: Words) -> Feature:
 
 
 def _split(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    """Words in small letters; of what is written without spaces, letters two by two."""
+    words: list[str] = []
+    for word in _WORD.findall(text.lower()):
+        for run in _UNSPACED.findall(word):
+            words += [run[at : at + 2] for at in range(max(1, len(run) - 1))]
+        words += _UNSPACED.sub(" ", word).split()
+    return words

@@ -44,6 +44,23 @@ def test_values_are_those_of_scikit_learn(texts: list[str | None]) -> None:
     assert feature.present.tolist() == expected.any(axis=1).tolist()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी में रसोई", ["हिन्दी", "में", "रसोई"]),
+        ("鶏の唐揚げ", ["唐揚", "揚げ", "の唐", "鶏の"]),
+        ("抹茶 latte 50g", ["50g", "latte", "抹茶"]),
+        ("抹茶latte", ["latte", "抹茶"]),
+        ("茶", ["茶"]),
+        ("ผัดไทย", ["ดไ", "ทย", "ผั", "ัด", "ไท"]),
+        ("cafe\u0301, Stra\u00dfe_7", ["cafe\u0301", "straße_7"]),
+    ],
+)
+def test_words_of_other_scripts(text: str, words: list[str]) -> None:
+    others = [f"other{i}" for i in range(8)]
+    assert sorted(learn_words([text, text, *others], 99).words) == sorted(words)
+
+
 def test_a_repeated_word_counts_with_the_logarithm() -> None:
     learned = Words(("cat", "dog"), (1.0, 1.0))
     row = encode_words(["cat cat dog"], learned).values[0]
