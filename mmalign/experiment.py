@@ -16,12 +16,15 @@ __all__ = ["BenchmarkConfig", "EvaluationConfig", "ExperimentConfig", "TrainingC
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What is watched on valid while a network trains.
+    """What is watched on valid while a network trains, and whether all rows are learned in the end.
 
     Attributes:
         monitor: Logged metric, higher is better, for early stopping and the checkpoint; the
             default is the harmonic mean of NDCG@20 over the warm, cold and all slices.
         patience: Validations without an improvement before training stops.
+        refit: Whether ``mmalign fit``, once valid has told the best epoch and the calibration, fits
+            anew on all rows, those of valid and test too: for serving, since nothing is left to
+            measure on.
 
     Raises:
         ConfigError: ``patience`` is below 1.
@@ -29,6 +32,7 @@ class TrainingConfig:
 
     monitor: str = "valid/ndcg@20"
     patience: int = 10
+    refit: bool = False
 
     def __post_init__(self) -> None:
         if self.patience < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from mmalign.atomic import check_writable
@@ -55,7 +56,7 @@ def fit_recommender(
     resume: str | None = None,
     progress: bool = True,
 ) -> tuple[Recommender, FitResult, Catalog]:
-    """Read, audit, encode, fit, and measure on valid.
+    """Read, audit, encode, fit, measure on valid, and fit anew on all rows if asked to.
 
     Args:
         config: The experiment.
@@ -70,17 +71,40 @@ def fit_recommender(
             print(f"note: {notice}", file=sys.stderr)
     if found.errors:
         raise DataError(found.errors[0], fix="see mmalign validate for all that is wrong")
-    features: dict[str, Feature] = {}
-    encoders: dict[str, Encoder] = {}
-    attributes = None
-    if MODELS[config.model.name].uses_content:
-        encoders, attributes = load_encoders(config), attribute_encoder(config.data)
-        features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
     folder = run_folder(config, output)
     if issubclass(MODELS[config.model.name], Aligned | NeuralModel):
         check_writable(folder)
         if progress:
             print(f"logs and checkpoints: {folder}", file=sys.stderr)
+    encoders = load_encoders(config) if MODELS[config.model.name].uses_content else {}
+    recommender, result = _fit(config, catalog, encoders, folder, resume, progress)
+    if catalog.matrix("valid").nnz:
+        recommender.measured = _measured(evaluate(recommender, catalog, "valid"))
+    if config.training.refit:
+        everything = replace(catalog, interactions=catalog.interactions.assign(split="train"))
+        longest = replace(config, trainer={**config.trainer, **_best_length(result, config)})
+        if progress:
+            print("fitting anew on all rows", file=sys.stderr)
+        again, _ = _fit(longest, everything, encoders, folder / "refit", None, progress)
+        again.config, again.calibration = config, recommender.calibration
+        again.measured = recommender.measured
+        return again, result, everything
+    return recommender, result, catalog
+
+
+def _fit(
+    config: ExperimentConfig,
+    catalog: Catalog,
+    encoders: dict[str, Encoder],
+    folder: Path,
+    resume: str | None,
+    progress: bool,
+) -> tuple[Recommender, FitResult]:
+    features: dict[str, Feature] = {}
+    attributes = None
+    if MODELS[config.model.name].uses_content:
+        attributes = attribute_encoder(config.data)
+        features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
     result = fit(config, catalog, features, folder=folder, resume=resume, progress=progress)
     recommender = Recommender.from_catalog(
         result.model,
@@ -91,9 +115,15 @@ def fit_recommender(
         encoders={modality: encoder.fingerprint for modality, encoder in encoders.items()},
         attributes=attributes.to_dict() if attributes else {},
     )
-    if catalog.matrix("valid").nnz:
-        recommender.measured = _measured(evaluate(recommender, catalog, "valid"))
-    return recommender, result, catalog
+    return recommender, result
+
+
+def _best_length(result: FitResult, config: ExperimentConfig) -> dict[str, int]:
+    """Epochs until valid was best; nothing where valid told nothing."""
+    watched = [point for point in result.curve if point.name == config.training.monitor]
+    if not watched:
+        return {}
+    return {"max_epochs": max(watched, key=lambda point: point.value).epoch + 1}
 
 
 def _measured(evaluation: Evaluation) -> dict[str, dict[str, float]]:

@@ -420,3 +420,24 @@ def test_runs_for_two_places_do_not_share_a_folder(tmp_path, monkeypatch):
     assert in_python != run_folder(replace(config, seed=1), None)
     given = replace(config, trainer={"default_root_dir": "logs"})
     assert run_folder(given, "a/model") == Path("logs")
+
+
+@pytest.mark.parametrize("model", ["collective", "aligned"])
+def test_a_refit_learns_all_rows_and_keeps_what_valid_chose(mmalign, house, tmp_path, model):
+    where = ["--config", house.attributes, "--model.name", model]
+    where += ["--trainer.default_root_dir", tmp_path / "run"]
+    for name, more in (("plain", []), ("all", ["--training.refit", "true"])):
+        assert mmalign("fit", *where, "--output", tmp_path / name, *more).code == 0
+    plain, whole = (Recommender.from_pretrained(tmp_path / name) for name in ("plain", "all"))
+    assert whole.calibration == plain.calibration
+    assert whole.measured == plain.measured
+    rows = sum(plain.seen[split].nnz for split in ("train", "valid"))
+    assert whole.seen["train"].nnz > rows  # and those of test
+    assert whole.warm.sum() > plain.warm.sum()
+    shown = mmalign("evaluate", tmp_path / "all", "--split", "test")
+    assert "were trained on" in shown.err
+    if model == "aligned":
+        logged = pd.read_csv(tmp_path / "run" / "csv" / "version_1" / "metrics.csv")
+        best = int(logged.loc[logged["valid/ndcg@20"].idxmax(), "epoch"])
+        again = pd.read_csv(tmp_path / "run" / "refit" / "csv" / "version_0" / "metrics.csv")
+        assert again["epoch"].max() == best
