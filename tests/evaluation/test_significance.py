@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mmalign.errors import ConfigError, DataError
 from mmalign.evaluation import significance
-from mmalign.evaluation.significance import holm, paired_bootstrap
+from mmalign.evaluation.significance import holm, paired_bootstrap, resampled_t
 
 
 def test_interval_agrees_with_scipy(rng):
@@ -123,3 +123,22 @@ def test_holm_rejects_what_its_steps_reject(values):
 def test_impossible_p(wrong):
     with pytest.raises(DataError, match="between 0 and 1"):
         holm(wrong)
+
+
+def test_folds_that_share_nothing_are_a_plain_t_test(rng):
+    values = rng.normal(0.3, 1, 9)
+    expected = scipy.stats.ttest_1samp(values, 0)
+    error, p = resampled_t(values, test_per_train=0.0)
+    assert p == pytest.approx(expected.pvalue)
+    assert error == pytest.approx(scipy.stats.sem(values))
+
+
+def test_folds_that_share_their_training_are_worth_less():
+    values = [0.01, 0.02, 0.03, 0.04]
+    plain, _ = resampled_t(values, test_per_train=0.0)
+    widened, p = resampled_t(values, test_per_train=1 / 3)
+    assert widened == pytest.approx(plain * np.sqrt(1 + 4 / 3))
+    assert p == pytest.approx(2 * scipy.stats.t.sf(0.025 / widened, 3))
+    assert resampled_t([0.1, 0.1], 0.5) == (0.0, 0.0)
+    with pytest.raises(DataError, match="two folds or more"):
+        resampled_t([0.1], 0.5)
