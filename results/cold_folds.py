@@ -96,13 +96,12 @@ def main() -> None:
             f"{(time.perf_counter() - started) / 60:.0f} minutes.\n\n"
             f"{len(found)} folds of {SIZE} items that leave train and valid and are ranked on "
             "their own; models as configured, seed 0. Mean difference with its standard error over "
-            "folds, widened for what their training has in common, and the two-sided p of that t-test "
-            "(Nadeau and Bengio 2003) after Holm's correction. Settings were chosen on such folds "
-            "of the same items and on valid, so these are not items of which nothing was known.\n\n"
+            "folds, widened for what their training has in common, and the two-sided p of that "
+            "t-test (Nadeau and Bengio 2003) after Holm's correction. Settings were chosen on such "
+            "folds of the same items and on valid, so these items were not unknown.\n\n"
         )
-        (HERE / "cold_folds.md").write_text(
-            f"{head}{table(found, SIZE / (catalog.warm.sum() - SIZE))}\n", encoding="utf-8"
-        )
+        rows = table(found, SIZE / (catalog.warm.sum() - SIZE))
+        (HERE / "cold_folds.md").write_text(f"{head}{rows}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS, TIMESTAMP, USER_ID, Featu
 __all__ = ["Audit", "audit"]
 
 
+_SHOWN = 10
+"""Most pairs of like items that are written out; all of them are in the JSON."""
+
+
 @dataclass(frozen=True)
 class Audit:
     """The findings of :func:`audit`.
@@ -89,11 +93,12 @@ class Audit:
         lines.append(leakage)
         if self.across_split:
             kinds = Counter(duplicate.by for duplicate in self.across_split)
-            first = self.across_split[0]
+            shown = ", ".join(f"{d.cold} = {d.warm}" for d in self.across_split[:_SHOWN])
+            more = len(self.across_split) - _SHOWN
             lines.append(
                 "across split  cold items that equal a warm one: "
                 + ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
-                + f"; such as {first.cold} and {first.warm}"
+                + f" ({shown}{f', and {more:,} more' if more > 0 else ''})"
             )
         top, gini = self.popularity["top_tenth"], self.popularity["gini"]
         lines.append(

@@ -32,7 +32,7 @@ def as_text(values: pd.Series) -> pd.Series:
     """Write every cell as text: whole numbers without ``.0``, missing cells as NaN.
 
     Raises:
-        DataError: A cell is a list or another container.
+        DataError: A cell is a list or another container, or holds half of a surrogate pair.
 
     Example:
         >>> as_text(pd.Series([7.0, None, 1.5])).tolist()
@@ -49,7 +49,14 @@ def as_text(values: pd.Series) -> pd.Series:
             fix="name another column, or use an attribute of kind multi",
         ) from None
     texts = np.array([*map(_text, distinct), np.nan], dtype=object)
-    return pd.Series(texts[codes], index=values.index, name=values.name, dtype="str")
+    try:
+        return pd.Series(texts[codes], index=values.index, name=values.name, dtype="str")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"column {values.name!r} holds half a character",
+            got=ascii(error.object),
+            fix="mend the cell, which was cut inside a character",
+        ) from None
 
 
 def as_ids(values: pd.Series, table: str) -> pd.Series:

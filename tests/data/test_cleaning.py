@@ -136,6 +136,12 @@ def test_ids_are_texts_just_as_they_are(ids: Any, texts: list[str]) -> None:
     assert catalog.matrix().nnz == 2
 
 
+def test_half_a_character_is_refused_in_one_line() -> None:
+    cut = pd.DataFrame({"item_id": ["a", "x\ud83c"]}, dtype=object)
+    with pytest.raises(DataError, match="'item_id' holds half a character"):
+        Catalog.from_pandas(cut, LOG)
+
+
 @pytest.mark.parametrize("missing", [slice(None), slice(1, None)])
 def test_missing_times_may_be_those_of_whole_numbers(missing: slice) -> None:
     times = pd.Series(pd.array([1, 2], dtype="Int64"))

@@ -76,6 +76,6 @@ def test_the_audit_says_so():
     found = audit(make(["Red Cup", "x", "y", "red cup", "z", "w", "v"]))
     assert pairs(found.across_split) == [("text", "d", "a")]
     line = next(line for line in found.lines() if line.startswith("across split"))
-    assert line == "across split  cold items that equal a warm one: text 1; such as d and a"
+    assert line == "across split  cold items that equal a warm one: text 1 (d = a)"
     assert found.to_dict()["across_split"][0]["cold"] == "d"
     assert not any("across" in warning for warning in found.warnings)

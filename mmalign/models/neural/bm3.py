@@ -58,7 +58,8 @@ class BM3(ContentNeuralModel[BM3Config]):
     interaction asks for ``C(h_u, h_i) + C(h_i, h_u)``, and per modality ``m`` for
     ``C(h_m, h_i) + C(h_m, h_m)``. ``h_u, h_i`` are LightGCN's with the id added once more to
     items, ``h_m`` a linear projection. Ranked by ``<q(h_u), q(h_i)>``. Drawn negatives are not
-    read. An item without a modality has no term of it; features stay frozen.
+    read. An item without a modality has no term of it; features stay frozen. The paper has two
+    modalities: with more of them content weighs more.
     """
 
     network: _Network

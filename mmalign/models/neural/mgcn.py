@@ -74,7 +74,8 @@ class MGCN(ContentNeuralModel[MGCNConfig]):
     by the normalised interactions. Attention over modalities gives the common part ``c``; what a
     modality has beyond it passes a gate that ``h`` opens: ``s = mean of c and the gated rests``.
     Ranked by ``h + s``; BPR, L2, and InfoNCE between ``s`` and ``h``, here in both directions and
-    with each user and item of a batch once.
+    with each user and item of a batch once. Links between items have weight one, where the authors'
+    code keeps cosines; features stay frozen, and the rate does not fall.
     """
 
     network: _Network

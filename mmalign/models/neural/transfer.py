@@ -112,7 +112,11 @@ class TransferModel(ContentNeuralModel[T]):
 
 
 def tanh_tower(dim_in: int, hidden_dim: int, dim_out: int) -> nn.Sequential:
-    """Two hidden layers with tanh, as these papers use them."""
+    """Two hidden layers with tanh.
+
+    The authors' code has batch normalisation besides, ALDI's one hidden layer, GAR's dropout; here
+    they are alike, and what differs between these methods is what they learn.
+    """
     return nn.Sequential(
         nn.Linear(dim_in, hidden_dim),
         nn.Tanh(),
