@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,20 +13,31 @@ from mmalign.cli.fit import fit_recommender
 from mmalign.cli.items import add_items as append_items
 from mmalign.cli.setup import check_trainer_names, resolve_paths
 from mmalign.config import from_dict, load_yaml
+from mmalign.data.catalog import Catalog
 from mmalign.errors import DataError
 from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
 
 __all__ = ["add_items", "fit"]
 
 
 def fit(
-    config: str | Path | Mapping[str, Any] | ExperimentConfig, *, progress: bool = True
+    config: str | Path | Mapping[str, Any] | ExperimentConfig,
+    *,
+    catalog: Catalog | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
 ) -> Recommender:
     """Read, check, encode, fit and measure on valid, as ``mmalign fit`` does.
 
     Args:
         config: A YAML file, the same as plain values, or the config itself.
+        catalog: Data at hand, such as of :meth:`mmalign.data.Catalog.from_pandas`; its config takes
+            the place of ``data``, and nothing is read.
+        callbacks: More of Lightning's for a network's training.
         progress: Whether to show bars and notes on standard error.
 
     Returns:
@@ -39,7 +51,11 @@ def fit(
     if not isinstance(config, ExperimentConfig):
         config = from_dict(ExperimentConfig, config)
     check_trainer_names(config)
-    recommender, _, _ = fit_recommender(resolve_paths(config), None, progress=progress)
+    if catalog is not None:
+        config = replace(config, data=catalog.config)
+    recommender, _, _ = fit_recommender(
+        resolve_paths(config), None, catalog=catalog, callbacks=callbacks, progress=progress
+    )
     return recommender
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+from lightning.pytorch import Callback
 
 from mmalign.atomic import check_writable
 from mmalign.cli.process import process_number
@@ -53,7 +57,9 @@ def fit_recommender(
     config: ExperimentConfig,
     output: str | None,
     *,
+    catalog: Catalog | None = None,
     resume: str | None = None,
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> tuple[Recommender, FitResult, Catalog]:
     """Read, audit, encode, fit, measure on valid, and fit anew on all rows if asked to.
@@ -61,10 +67,12 @@ def fit_recommender(
     Args:
         config: The experiment.
         output: Where the artefact will go, for the folder of logs and checkpoints.
+        catalog: The data; read as the config says where it is left out.
         resume: A checkpoint to go on from.
+        callbacks: More of Lightning's for a network's training.
         progress: Whether to show bars and notes.
     """
-    catalog = Catalog.read(config.data)
+    catalog = catalog or Catalog.read(config.data)
     found = audit(catalog)
     if progress:
         for notice in (*catalog.notices, *found.warnings):
@@ -77,7 +85,8 @@ def fit_recommender(
         if progress:
             print(f"logs and checkpoints: {folder}", file=sys.stderr)
     encoders = load_encoders(config) if MODELS[config.model.name].uses_content else {}
-    recommender, result = _fit(config, catalog, encoders, folder, resume, progress)
+    fit_on = partial(_fit, encoders=encoders, callbacks=callbacks, progress=progress)
+    recommender, result = fit_on(config, catalog, folder=folder, resume=resume)
     if catalog.matrix("valid").nnz:
         recommender.measured = _measured(evaluate(recommender, catalog, "valid"))
     if config.training.refit:
@@ -85,7 +94,7 @@ def fit_recommender(
         longest = replace(config, trainer={**config.trainer, **_best_length(result, config)})
         if progress:
             print("fitting anew on all rows", file=sys.stderr)
-        again, _ = _fit(longest, everything, encoders, folder / "refit", None, progress)
+        again, _ = fit_on(longest, everything, folder=folder / "refit")
         again.config, again.calibration = config, recommender.calibration
         again.measured = recommender.measured
         return again, result, everything
@@ -95,17 +104,27 @@ def fit_recommender(
 def _fit(
     config: ExperimentConfig,
     catalog: Catalog,
+    *,
     encoders: dict[str, Encoder],
     folder: Path,
-    resume: str | None,
+    callbacks: Sequence[Callback],
     progress: bool,
+    resume: str | None = None,
 ) -> tuple[Recommender, FitResult]:
     features: dict[str, Feature] = {}
     attributes = None
     if MODELS[config.model.name].uses_content:
         attributes = attribute_encoder(config.data)
         features, _ = encode(config, catalog, encoders, attributes, quiet=not progress)
-    result = fit(config, catalog, features, folder=folder, resume=resume, progress=progress)
+    result = fit(
+        config,
+        catalog,
+        features,
+        folder=folder,
+        resume=resume,
+        progress=progress,
+        callbacks=callbacks,
+    )
     recommender = Recommender.from_catalog(
         result.model,
         result.calibration,

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import yaml
+from lightning.pytorch import Callback
 
 import mmalign
 from mmalign.config import from_dict
-from mmalign.errors import ConfigError
+from mmalign.data import Catalog, DataConfig
+from mmalign.errors import ConfigError, DataError
 from mmalign.experiment import ExperimentConfig
 from mmalign.recommender import Recommender
 
@@ -68,3 +71,27 @@ def test_what_is_offered_is_loaded_on_demand():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []
+
+
+def test_fit_takes_a_catalogue_and_callbacks(house, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = from_dict(ExperimentConfig, yaml.safe_load(house.attributes.read_text()))
+    catalog = Catalog.read(config.data)
+    unnamed = replace(config, data=DataConfig(), model=replace(config.model, name="aligned"))
+
+    class Counted(Callback):
+        epochs = 0
+
+        def on_train_epoch_end(self, *_):
+            self.epochs += 1
+
+    counted = Counted()
+    found = mmalign.fit(unnamed, catalog=catalog, callbacks=[counted], progress=False)
+    assert counted.epochs == config.trainer["max_epochs"]
+    assert found.config.data.attributes == config.data.attributes
+    assert found.item_ids.tolist() == catalog.item_ids.tolist()
+
+
+def test_new_items_are_a_frame(house):
+    with pytest.raises(DataError, match="must be a pandas frame"):
+        mmalign.add_items(Recommender.from_pretrained(house.art), {"item_id": ["x"]})
