@@ -154,11 +154,11 @@ def _trainer(folder: Path, callbacks: list[Callback], options: Mapping[str, Any]
                 "use_distributed_sampler": False,  # the data module shares rows out itself
             },
         )
-    except (MisconfigurationException, ValueError, TypeError, AssertionError) as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(
             "lightning cannot train like this",
-            got={n: options[n] for n in options if options[n] != TRAINER_DEFAULTS.get(n)},
-            fix=f"mend the trainer options: {error}".removesuffix(": "),
+            got={name: options[name] for name in options if name not in TRAINER_DEFAULTS},
+            fix=f"mend the trainer options: {error}",
         ) from None
 
 

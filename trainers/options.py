@@ -49,6 +49,7 @@ EXAMPLES = {
     "fit": "--config configs/movies.yaml --data.path DIR --output ART",
     "finetune": "--config configs/finetune_fashion.yaml --data.path DIR --output ENCODERS",
 }
+_COUNTS = {"max_epochs", "min_epochs", "max_steps", "min_steps"}
 _OURS = {"self", "logger", "callbacks"}
 _PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
 _PARAMETERS = {
@@ -129,6 +130,10 @@ def check_trainer(options: Mapping[str, Any]) -> None:
             )
         if name not in _PARAMETERS:
             raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, _PARAMETERS))
+        if name in _COUNTS and re.fullmatch(r"None|-?\d+", str(options[name])) is None:
+            raise ConfigError(
+                f"trainer.{name} must be a whole number", got=options[name], fix="write one"
+            )
     if options.get("barebones"):
         raise ConfigError(
             "trainer.barebones takes away the checkpoints that mmalign needs",
