@@ -60,7 +60,7 @@ class FieldText:
             raise ConfigError(
                 "finetune.template names no column", got=template, fix="write '{title}'"
             )
-        if _BRACKET.search(_OPTIONAL.sub("", _FIELD.sub("", template or ""))):
+        if _BRACKET.search(_OPTIONAL.sub(r"\1", _FIELD.sub("", template or ""))):
             raise ConfigError(
                 "finetune.template has a bracket without its partner, or one inside another",
                 got=template,

@@ -77,6 +77,7 @@ def test_a_template_of_dropped_fields_falls_back():
         ("a thing", "names no column"),
         ("{title}[ by {brand}", "a bracket without its partner"),
         ("{title}{", "a bracket without its partner"),
+        ("{title} [in {brand]", "a bracket without its partner"),
         ("[[{title}] by {brand}]", "or one inside another"),
     ],
 )
