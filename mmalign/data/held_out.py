@@ -16,9 +16,9 @@ HELD_OUT = 0.1
 def split_items(catalog: Catalog, seed: int = 0) -> tuple[IntArray, IntArray, IntArray]:
     """Say which items are trained on and which are only measured: rows of train, valid and test.
 
-    By the items' own column ``split`` where there is one; else items with a train row are trained
-    on, and cold items of valid and test are measured; in a catalogue without a log a tenth each is
-    held out by the seed. Whatever is measured is never trained on.
+    By the items' own column ``split`` where there is one; else cold items of valid and test are
+    measured, and all others are trained on, those that nobody took included; in a catalogue without
+    a log a tenth each is held out by the seed. Whatever is measured is never trained on.
 
     Raises:
         DataError: The column names another split.
@@ -38,7 +38,8 @@ def split_items(catalog: Catalog, seed: int = 0) -> tuple[IntArray, IntArray, In
             np.flatnonzero(~catalog.warm & (catalog.matrix(name).getnnz(axis=0) > 0))
             for name in ("valid", "test")
         )
-        train, valid = np.flatnonzero(catalog.warm), np.setdiff1d(valid, test)
+        train = np.setdiff1d(np.arange(catalog.num_items), np.union1d(valid, test))
+        valid = np.setdiff1d(valid, test)
     else:
         order = np.random.default_rng(seed).permutation(catalog.num_items)
         held = int(HELD_OUT * catalog.num_items)

@@ -97,7 +97,7 @@ def test_where_nothing_is_held_out_nothing_is_measured(tmp_path, frame):
     log = pd.DataFrame({"user_id": "u", "item_id": frame.item_id[3:9], "split": "train"})
     log.to_parquet(tmp_path / "interactions.parquet")
     held = stream(tmp_path, frame).held_out()
-    assert held.item_ids.tolist() == [str(frame.item_id[3])]
+    assert held.item_ids.tolist() == [str(frame.item_id[0])]
 
 
 def test_without_a_split_a_tenth_each_is_held_out_by_the_id(tmp_path, frame):
