@@ -28,7 +28,7 @@ def merge_adapter(tower: nn.Module, folder: Path) -> None:
         folder: ``adapter_config.json``, ``adapter_model.safetensors``, perhaps a projection.
 
     Raises:
-        EncoderError: The folder is not complete.
+        EncoderError: The folder is not complete, or its files cannot be read.
         MissingDependencyError: peft is not installed.
     """
     peft = require("peft", '"mmalign[finetune]"')
@@ -36,7 +36,15 @@ def merge_adapter(tower: nn.Module, folder: Path) -> None:
         if not (folder / name).is_file():
             raise EncoderError("an adapter is not complete", got=f"{folder} has no {name}")
     core = core_of(tower)
-    if (folder / OWN_PROJECTION).is_file():
-        core.load_state_dict(core.state_dict() | read_weights(folder / OWN_PROJECTION))
-    peft.PeftModel.from_pretrained(core, folder).merge_and_unload()
+    try:
+        if (folder / OWN_PROJECTION).is_file():
+            core.load_state_dict(core.state_dict() | read_weights(folder / OWN_PROJECTION))
+        peft.PeftModel.from_pretrained(core, folder).merge_and_unload()
+    except Exception as error:  # peft, safetensors and torch share no base class of errors
+        first = str(error).partition("\n")[0]
+        raise EncoderError(
+            f"cannot merge the adapter in {folder} into its base",
+            got=f"{type(error).__name__}: {first}",
+            fix="its files are damaged: tune again, or bring them back",
+        ) from error
     tower.eval().requires_grad_(False)

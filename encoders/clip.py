@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mmalign.encoders.folders import read_json
-from mmalign.encoders.runtime import check_known, quiet_transformers, require, run
+from mmalign.encoders.runtime import check_known, preprocessing, quiet_transformers, require, run
 
 __all__ = ["ClipText", "clip_image", "load_clip", "text_model_types"]
 
@@ -86,8 +86,9 @@ def clip_image(
     _, model = load_clip(folder, device)
     transform = require("open_clip.transform", "open_clip_torch")
     check_known(preprocess, (f.name for f in fields(transform.PreprocessCfg)))
-    config = transform.PreprocessCfg(**{**model.visual.preprocess_cfg, **preprocess})
-    return model.visual, transform.image_transform_v2(config, is_train=False)
+    with preprocessing(preprocess):
+        config = transform.PreprocessCfg(**{**model.visual.preprocess_cfg, **preprocess})
+        return model.visual, transform.image_transform_v2(config, is_train=False)
 
 
 def text_model_types() -> set[str]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from mmalign.encoders.adapter import merge_adapter
 from mmalign.encoders.projection import read_projection
-from mmalign.encoders.runtime import Rows, cpu_count, run
+from mmalign.encoders.runtime import Rows, cpu_count, preprocessing, run
 from mmalign.errors import EncoderError
 from mmalign.interfaces import Encoded, Media
 from mmalign.pictures import BrokenImageError, open_image
@@ -133,8 +134,6 @@ class ImageEncoder:
         return output
 
     def _measure_dim(self) -> int:
-        from PIL import Image
-
         pixels = self._transform(Image.new("RGB", (64, 64)))
         return int(self._run(pixels.unsqueeze(0)).shape[1])
 
@@ -213,4 +212,6 @@ def load_image_tower(
         )
     if source.adapter is not None:
         merge_adapter(tower, source.adapter)
+    with preprocessing(preset.preprocess):
+        transform(Image.new("RGB", (64, 64)))
     return tower, transform

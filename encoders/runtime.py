@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmalign.encoders.folders import read_json
-from mmalign.errors import EncoderError, MissingDependencyError, nearest
+from mmalign.errors import EncoderError, MissingDependencyError, MMAlignError, nearest
 from mmalign.interfaces import Encoded, FloatArray
 
 if TYPE_CHECKING:
@@ -184,6 +184,28 @@ def check_known(overrides: Iterable[str], known: Iterable[str]) -> None:
                 got=name,
                 fix=nearest(name, known),
             )
+
+
+@contextmanager
+def preprocessing(overrides: Mapping[str, Any]) -> Iterator[None]:
+    """Blame what a library fails on inside on the settings that it was given.
+
+    Raises:
+        EncoderError: Something else than one of our own errors was raised, and there are overrides.
+    """
+    try:
+        yield
+    except MMAlignError:
+        raise
+    except Exception as error:
+        if not overrides:
+            raise
+        first = str(error).partition("\n")[0]
+        raise EncoderError(
+            f"preprocess has a value that the encoder's library cannot take: {dict(overrides)}",
+            got=f"{type(error).__name__}: {first}",
+            fix="mend preprocess, or leave it out",
+        ) from error
 
 
 @contextmanager

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmalign.encoders.runtime import check_known, quiet_transformers, read_weights, require
+from mmalign.encoders.runtime import (
+    check_known,
+    preprocessing,
+    quiet_transformers,
+    read_weights,
+    require,
+)
 from mmalign.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -31,12 +38,19 @@ def transformers_image(
         pooling: ``cls`` for the first token, ``mean`` over all tokens, ``pooler`` for the model's
             own; a two-tower model always gives its shared-space features.
         preprocess: Overrides of the image processor's settings.
+
+    Raises:
+        EncoderError: It has no such setting.
     """
     transformers = require("transformers", "transformers")
     with quiet_transformers():
-        processor = transformers.AutoImageProcessor.from_pretrained(
-            folder, local_files_only=True, **preprocess
-        )
+        load = partial(transformers.AutoImageProcessor.from_pretrained, local_files_only=True)
+        processor = load(folder)
+        if preprocess:
+            runtime = getattr(getattr(processor, "valid_kwargs", None), "__annotations__", {})
+            check_known(preprocess, {*processor.to_dict(), *runtime})
+            with preprocessing(preprocess):
+                processor = load(folder, **preprocess)
         model = transformers.AutoModel.from_pretrained(
             folder, local_files_only=True, weights_only=True, dtype=torch.float32
         )
@@ -70,7 +84,8 @@ def timm_image(
         model.load_state_dict(_in_order(weights, model) if source.package.by_order else weights)
         model.reset_classifier(0)
     check_known(preprocess, inspect.signature(data.create_transform).parameters)
-    transform = data.create_transform(**timm_settings(model, preprocess), is_training=False)
+    with preprocessing(preprocess):
+        transform = data.create_transform(**timm_settings(model, preprocess), is_training=False)
     return model.to(device).eval().requires_grad_(False), transform
 
 

@@ -169,3 +169,35 @@ def test_an_unknown_setting_of_preprocessing_names_the_nearest(timm_folder):
             architecture=None,
             preprocess={"inputsize": [3, 8, 8]},
         )
+
+
+def own_preset(tmp_path, library, folder, preprocess):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        f"library: {library}\nmodality: image\nfolder: {folder}\npreprocess: {preprocess}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("sizes", "size"), ("do_center_corp", "do_center_crop")]
+)
+def test_an_unknown_setting_of_an_image_processor_names_the_nearest(
+    dinov2_folder, tmp_path, name, nearest
+):
+    path = own_preset(tmp_path, "transformers", dinov2_folder, f"{{{name}: 3}}")
+    with pytest.raises(EncoderError, match=rf"does not know \(got '{name}'\).*'{nearest}'"):
+        load_encoder(path, device="cpu")
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers", "open_clip"])
+def test_a_value_that_preprocessing_cannot_take_is_not_blamed_on_the_files(
+    library, timm_folder, dinov2_folder, clip_folder, tmp_path
+):
+    folder, values = {
+        "timm": (timm_folder, "{interpolation: bicubc}"),
+        "transformers": (dinov2_folder, "{resample: bicubc}"),
+        "open_clip": (clip_folder, "{resize_mode: shortst}"),
+    }[library]
+    with pytest.raises(EncoderError, match=r"preprocess has a value .*mend preprocess"):
+        load_encoder(own_preset(tmp_path, library, folder, values), device="cpu")
