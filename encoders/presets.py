@@ -238,7 +238,10 @@ def find_encoder(preset: PresetConfig, wanted: str | None = None) -> tuple[Sourc
 
 def _find_adapter(preset: PresetConfig, adapter: AdapterConfig) -> tuple[Source, str]:
     try:
-        base, digest = find_encoder(read_preset(adapter.base), adapter.fingerprint)
+        base_preset = read_preset(adapter.base)
+        if base_preset.adapter is not None:
+            raise EncoderError("it is an adapter itself", got=adapter.base)
+        base, digest = find_encoder(base_preset, adapter.fingerprint)
     except EncoderError as error:
         raise EncoderError(
             f"the base of the adapter in {preset.folder} is not there: {error}"

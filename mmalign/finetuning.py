@@ -106,8 +106,11 @@ class FinetuneConfig:
         weight_decay: Of matrices.
         warmup: Share of all steps in which the learning rate rises; then it falls as a cosine.
         max_norm: Of the gradient; it is scaled down to it.
-        temperature: At the start; it is learned. None takes that of the open_clip model that both
-            towers are of, and .07 where there is none.
+        temperature: At the start, from .01 to 1, or from .001 with ``loss: siglip``; it is learned
+            within these bounds. None takes that of the open_clip model that both towers are of, and
+            .07 where there is none.
+        bias: Of the logits of ``loss: siglip`` at the start; it is learned. None takes that of the
+            open_clip model that both towers are of, and -10 where there is none.
         average: Decay per step of the running mean of weights that is validated and written, as
             0.98; 0 takes the weights themselves (Polyak & Juditsky 1992).
         popularity: What an item's popularity takes off its co-interactions, as a power in [0, 1].
@@ -143,6 +146,7 @@ class FinetuneConfig:
     warmup: float = 0.1
     max_norm: float = 1.0
     temperature: float | None = None
+    bias: float | None = None
     average: float = 0.0
     popularity: float = 0.5
     neighbours: int = 20
@@ -165,9 +169,21 @@ class FinetuneConfig:
                 got={"preprocess": dict(self.text.preprocess), "views": self.text.views},
                 fix="set finetune.image.preprocess and finetune.image.views",
             )
-        positive = ("batch_size", "accumulate", "learning_rate", "max_norm", "temperature")
-        for name in (*positive, "neighbours"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
+        if self.image.max_length is not None:
+            raise ConfigError(
+                "an image tower has no max_length",
+                got=self.image.max_length,
+                fix="set finetune.text.max_length",
+            )
+        low, high = self.temperature_bounds()
+        if self.temperature is not None and not low <= self.temperature <= high:
+            raise ConfigError(
+                f"finetune.temperature must be in [{low}, {high}] with finetune.loss: {self.loss}",
+                got=self.temperature,
+                fix="leave it out for the default",
+            )
+        for name in ("batch_size", "accumulate", "learning_rate", "max_norm", "neighbours"):
+            if not getattr(self, name) > 0:
                 raise ConfigError(
                     f"finetune.{name} must be positive",
                     got=getattr(self, name),
@@ -260,9 +276,20 @@ class FinetuneConfig:
                 fix="set finetune.text_pairs: [title, description]",
             )
 
+        if "text_pairs" in self.active() and len(set(self.text_pairs)) < 2:
+            raise ConfigError(
+                "the objective text_pairs needs two different columns",
+                got=self.text_pairs,
+                fix="set finetune.text_pairs: [title, description]",
+            )
+
     def active(self) -> dict[str, float]:
         """Objectives of some weight."""
         return {name: weight for name, weight in self.objectives.items() if weight > 0}
+
+    def temperature_bounds(self) -> tuple[float, float]:
+        """Within which the temperature is learned; CLIP's own lower bound is of its softmax."""
+        return (0.001 if self.loss == "siglip" else 0.01), 1.0
 
     def uses_behaviour(self) -> bool:
         """Whether any objective reads the interactions."""

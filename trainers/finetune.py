@@ -99,6 +99,10 @@ def finetune(
     """
     check_trainer(config.trainer)
     check_plain(config.trainer)
+    if config.trainer.get("max_epochs") == 0:
+        raise ConfigError(
+            "no epoch would train anything", got="trainer.max_epochs=0", fix="set 1 or more"
+        )
     parameters = {name: _count(tower) for name, tower in towers.items()}
     if not any(trained for trained, _ in parameters.values()):
         raise ConfigError(
@@ -133,15 +137,12 @@ def finetune(
             "run and the last weights are kept; a column split of the items says which to keep out",
             file=sys.stderr,
         )
-    for pair, count in measured.counts("valid").items() if progress else ():
-        few = "" if count > FEW else ", too few for recall to say anything"
-        print(f"valid measures {pair} of {count:,} items{few}", file=sys.stderr)
     module = FinetuneModule(
         towers,
         objectives,
         config.finetune,
         contents=contents,
-        validate=lambda: measured("valid"),
+        validate=_Valid(measured, progress=progress),
         seed=config.seed,
         began=started,
     )
@@ -189,6 +190,28 @@ def finetune(
     )
 
 
+class _Valid:
+    """Measures valid, and says the first time of how many items.
+
+    Args:
+        measured: Measures.
+        progress: Whether to say so.
+    """
+
+    def __init__(self, measured: Retrieval, *, progress: bool) -> None:
+        self._measured, self._to_say = measured, progress
+
+    def __call__(self) -> dict[str, float]:
+        found = self._measured("valid")
+        unread = self._measured.unread("valid")
+        for pair, count in self._measured.counts("valid").items() if self._to_say else ():
+            more = f", {unread[pair]:,} could not be read" if pair in unread else ""
+            more += "" if count > FEW else ", too few for recall to say anything"
+            print(f"valid measures {pair} of {count:,} items{more}", file=sys.stderr)
+        self._to_say = False
+        return found
+
+
 def _views(
     config: ExperimentConfig,
     towers: Mapping[str, Tower],
@@ -216,6 +239,13 @@ def _views(
     return {"image": every}
 
 
+def _name(value: Media | None) -> str | None:
+    """A text, or what tells a picture from another wherever the catalogue lies."""
+    if isinstance(value, Path):
+        return f"{value.name} {value.stat().st_size if value.is_file() else None}"
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
+
+
 def _stamp(picture: Media | None) -> str:
     """What changes when a picture does, without decoding it."""
     if isinstance(picture, Path) and picture.is_file():
@@ -225,13 +255,24 @@ def _stamp(picture: Media | None) -> str:
 
 
 def _check_drift(config: FinetuneConfig, towers: Mapping[str, Tower]) -> None:
-    for modality in towers:
-        if config.drift == "features" and config.tower(modality).dim:
+    for modality, tower in towers.items():
+        told = config.tower(modality)
+        is_new = tower.starts_anew or (told.dim is not None and told.hidden > 0)
+        if config.drift == "features" and is_new:
             raise ConfigError(
                 f"a new projection has no frozen rows to stay close to, and {modality} gets one",
-                got=config.tower(modality).dim,
+                got=told.dim,
                 fix=f"set finetune.{modality}.dim: null, or finetune.drift: similarity",
             )
+    parts = [tower.trainable() for tower in towers.values()]
+    if config.drift == "weights" and not any(
+        parameters for part in parts for name, parameters in part.items() if name != "projection"
+    ):
+        raise ConfigError(
+            "finetune.drift: weights holds what is trained below projections, and nothing is",
+            got={name: config.tower(name).mode for name in towers},
+            fix="set finetune.drift: none, or another mode than head for a tower",
+        )
 
 
 def _check_streamed(config: FinetuneConfig) -> None:
@@ -281,9 +322,12 @@ def _origin(
 ) -> dict[str, Any]:
     """What a resumed run must share with the one that it goes on from."""
     settings = to_dict(config.finetune)
-    ids = "\n".join(str(catalog.item_ids[row]) for row in contents.train)
+    told = hashlib.sha256()
+    for row in contents.train:
+        content = [_name(contents.plain[name][row]) for name in sorted(contents.plain)]
+        told.update(repr((str(catalog.item_ids[row]), content)).encode())
     return {
-        "train items": hashlib.sha256(ids.encode()).hexdigest(),
+        "train items": told.hexdigest(),
         "train rows": digest(catalog.matrix("train")),
         "seed": config.seed,
         "data.text": config.data.text,

@@ -29,7 +29,14 @@ from mmalign.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from mmalign.encoders.tuning.towers import Tower
 
-__all__ = ["is_pair", "save_pair", "save_tower"]
+__all__ = [
+    "beyond_sentences",
+    "check_base_apart",
+    "is_pair",
+    "own_scale",
+    "save_pair",
+    "save_tower",
+]
 
 
 def save_tower(tower: Tower, folder: Path, *, merge: bool = True) -> None:
@@ -37,6 +44,7 @@ def save_tower(tower: Tower, folder: Path, *, merge: bool = True) -> None:
     preset = tower.origin.preset
     alone = tower.adapters is not None and not merge
     if alone:
+        check_base_apart(tower, folder)
         preset = replace(preset, adapter=AdapterConfig(tower.origin.name, tower.origin.fingerprint))
     with _whole(folder) as part:
         dense = [] if tower.projection is None else write_projection(part, tower.projection)
@@ -52,6 +60,34 @@ def save_tower(tower: Tower, folder: Path, *, merge: bool = True) -> None:
         _write_preset(part / FOLDER_PRESET, preset)
 
 
+def check_base_apart(tower: Tower, output: Path) -> None:
+    """Fail before an adapter alone replaces the base that it is added to.
+
+    Args:
+        tower: Of the adapter.
+        output: The folder that will be replaced as a whole.
+
+    Raises:
+        ConfigError: One of output and base lies in the other, or they are the same folder.
+    """
+    base, place = tower.origin.source.folder.resolve(), output.resolve()
+    if base.is_relative_to(place) or place.is_relative_to(base):
+        raise ConfigError(
+            f"an adapter alone would be written over its base encoder {base}",
+            got=str(output),
+            fix="name an output folder apart from it, or set finetune.merge: true",
+        )
+
+
+def beyond_sentences(tower: Tower) -> bool:
+    """Whether sentence-transformers cannot read texts as this tower of transformers does.
+
+    It knows no pooler, and nothing that stands after a text.
+    """
+    preset = tower.origin.preset
+    return preset.library == "transformers" and (preset.pooling == "pooler" or bool(preset.suffix))
+
+
 def is_pair(text: Tower, image: Tower) -> bool:
     """Whether these are the two towers of one open_clip model."""
     presets = text.origin.preset, image.origin.preset
@@ -60,10 +96,15 @@ def is_pair(text: Tower, image: Tower) -> bool:
     return kinds == [("open_clip", "text"), ("open_clip", "image")] and same
 
 
-def own_temperature(tower: Tower) -> float:
-    """Temperature of the open_clip model that a tower is of, from .01, CLIP's bound, to 1."""
+def own_scale(tower: Tower) -> tuple[float, float | None]:
+    """Temperature and bias of the logits of the open_clip model that a tower is of.
+
+    Returns:
+        The temperature, and the bias or None where the model has none.
+    """
     _, model = load_clip(tower.origin.source.folder, torch.device("cpu"))
-    return min(max(math.exp(-float(model.logit_scale)), 0.01), 1.0)
+    bias = getattr(model, "logit_bias", None)
+    return math.exp(-float(model.logit_scale)), None if bias is None else float(bias)
 
 
 def save_pair(
@@ -137,9 +178,7 @@ def _write_transformers(part: Path, tower: Tower, dense: Sequence[str]) -> None:
     core: Any = merged(tower)
     core.save_pretrained(part)
     tower.reader.save(part)
-    preset = tower.origin.preset
-    # It knows no such pooling, and nothing that stands after a text.
-    if preset.modality == "text" and preset.pooling != "pooler" and not preset.suffix:
+    if tower.modality == "text" and not beyond_sentences(tower):
         _write_sentence_files(part, tower, dense)
 
 

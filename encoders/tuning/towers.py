@@ -276,6 +276,12 @@ def open_tower(
     if tuning.test_views is not None:
         preset = replace(preset, test_views=tuning.test_views)
     if tuning.max_length is not None:
+        if preset.library == "open_clip":
+            raise ConfigError(
+                "an open_clip text tower reads as many tokens as its model's context has",
+                got=f"max_length={tuning.max_length}",
+                fix="leave max_length out",
+            )
         preset = replace(preset, max_length=tuning.max_length)
     where = pick_device(device)
     with loading(preset, source):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,16 @@ from mmalign.data.stream import ItemStream
 from mmalign.encoders.presets import read_preset
 from mmalign.encoders.tuning import (
     Tower,
+    beyond_sentences,
+    check_base_apart,
     fits_open_clip,
     is_pair,
     load_tower,
-    own_temperature,
+    own_scale,
     place_open_clip,
     save_pair,
 )
-from mmalign.errors import ConfigError, DataError
+from mmalign.errors import ConfigError, DataError, MMAlignError, TrainingError
 from mmalign.experiment import ExperimentConfig
 from mmalign.finetuning import FinetuneConfig
 from mmalign.trainers.finetune import FinetuneResult, finetune
@@ -61,16 +65,49 @@ def run(arguments: list[str]) -> int:
     check_writable(output, FILES)
     config = resolve_paths(options.config)
     is_first = process_number(config.trainer) == 0
-    towers, result = finetune_encoders(
-        config, options.output, resume=options.ckpt_path, progress=is_first
-    )
+    last, since = run_folder(config, options.output) / "checkpoints" / "last.ckpt", time.time()
+    resume = options.ckpt_path
+    with _going_on(last, since, resume, KeyboardInterrupt):
+        towers, result = finetune_encoders(config, options.output, resume=resume, progress=is_first)
     if not is_first:
         return 0
+    with _going_on(last, since, resume, KeyboardInterrupt, MMAlignError, OSError):
+        _write(output, config, towers, result)
+    print(f"saved {output} after {result.seconds:.0f} s", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _going_on(
+    last: Path, since: float, resume: str | None, *kinds: type[BaseException]
+) -> Iterator[None]:
+    """Name the checkpoint that has what was trained, where one of these errors ends the command."""
+    try:
+        yield
+    except kinds as error:
+        is_new = last.is_file() and last.stat().st_mtime >= since
+        saved = last if is_new else resume
+        if saved is None:
+            raise
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        raise TrainingError(
+            f"the tuned encoders were not written: {what}", fix=f"go on with --ckpt_path {saved}"
+        ) from error
+
+
+def _write(
+    output: Path, config: ExperimentConfig, towers: Mapping[str, Tower], result: FinetuneResult
+) -> None:
+    """Measure the towers and write their folders."""
     for modality, found in result.problems.items():
         item, reason = next(iter(found.items()))
         print(f"note: {modality} of {len(found):,} items unread, {item}: {reason}", file=sys.stderr)
     splits = ("valid", "test") if config.finetune.test else ("valid",)
     measured = _measure(result, splits)
+    unread = {split: result.measure.unread(split) for split in measured}
+    for split, counts in unread.items():
+        for pair, count in counts.items():
+            print(f"note: {split}: {pair} of {count:,} items unread", file=sys.stderr)
     with whole_folder(output, FILES) as folder:
         _save(folder, towers, config.finetune, result)
         numbers = {
@@ -78,6 +115,7 @@ def run(arguments: list[str]) -> int:
             "seconds": result.seconds,
             "peak_memory_gb": result.peak_memory_gb,
             "measured_items": {split: result.measure.counts(split) for split in measured},
+            "unread_items": unread,
             **measured,
         }
         (folder / "metrics.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
@@ -90,8 +128,6 @@ def run(arguments: list[str]) -> int:
     for split, values in measured.items():
         shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         print(f"{split}: {shown}", file=sys.stderr)
-    print(f"saved {output} after {result.seconds:.0f} s", file=sys.stderr)
-    return 0
 
 
 def _measure(result: FinetuneResult, splits: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -129,11 +165,22 @@ def finetune_encoders(
         print(f"logs and checkpoints: {folder}", file=sys.stderr)
     torch.manual_seed(config.seed)  # of new projections and adapters
     towers = load_towers(config)
-    if config.finetune.temperature is None and _is_pair(towers):
-        own = replace(config.finetune, temperature=own_temperature(towers["text"]))
-        config = replace(config, finetune=own)
+    for tower in towers.values():
+        if tower.adapters is not None and not config.finetune.merge:
+            check_base_apart(tower, Path(output))
+    if _is_pair(towers):
+        config = replace(config, finetune=_with_own_scale(config.finetune, towers["text"]))
     result = finetune(config, catalog, towers, folder=folder, resume=resume, progress=progress)
     return towers, result
+
+
+def _with_own_scale(config: FinetuneConfig, tower: Tower) -> FinetuneConfig:
+    """Begin with the temperature and the bias of the model that both towers are of."""
+    temperature, bias = own_scale(tower)
+    low, high = config.temperature_bounds()
+    if config.temperature is None:
+        config = replace(config, temperature=min(max(temperature, low), high))
+    return config if config.bias is not None else replace(config, bias=bias)
 
 
 def load_towers(config: ExperimentConfig) -> dict[str, Tower]:
@@ -212,6 +259,11 @@ def _card(
         for split in measured
         for pair, count in result.measure.counts(split).items()
     ]
+    counts += [
+        f"| {split} | items with {pair} that could not be read | {count:,} |"
+        for split in measured
+        for pair, count in result.measure.unread(split).items()
+    ]
     rows = [
         f"| {split} | {metric} | {value:.4f} |"
         for split, values in measured.items()
@@ -237,6 +289,12 @@ def _card(
         "```",
         "",
     ]
+    if config.finetune.merge and "text" in towers and beyond_sentences(towers["text"]):
+        lines += [
+            "`text` has a suffix or a pooler, which sentence-transformers does not know:",
+            "`SentenceTransformer` would give plain means of tokens.",
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from mmalign.encoders import load_encoder
 from mmalign.errors import DataError
@@ -160,7 +160,8 @@ def test_half_of_the_pictures_may_be_missing_or_broken(mmalign, tuning, shop):
 def test_a_tower_that_nothing_teaches_is_left_as_it_is(mmalign, tuning):
     pairs = "{image_text: 0, text_pairs: 1}"
     shown = mmalign(
-        *tuning("--finetune.objectives", pairs, "--finetune.text_pairs", "[title, title]")
+        *tuning("--finetune.objectives", pairs, "--finetune.text_pairs", "[title, genre]"),
+        *("--data.text", "[title, genre]"),
     )
     assert shown.code == 0, shown.err
     assert sorted(p.name for p in (tuning.folder / "tuned").iterdir() if p.is_dir()) == ["text"]
@@ -296,7 +297,111 @@ def test_a_full_disk_leaves_the_old_encoders_whole(mmalign, tuning, tmp_path, mo
     shown = mmalign(*tuning("--seed", 1))
     assert shown.code == 1
     assert "No space left" in shown.error
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert shown.error.endswith(f"go on with --ckpt_path {last}")
     assert before == {p: p.read_bytes() for p in (tmp_path / "tuned").rglob("*") if p.is_file()}
+    monkeypatch.undo()
+    again = mmalign(*tuning("--seed", 1, "--ckpt_path", last))
+    assert again.code == 0, again.err
+    assert "epoch" not in again.err
+
+
+@pytest.mark.parametrize("where", ["finetune", "_measure", "_save"])
+def test_an_interrupted_command_names_what_it_has_trained(
+    mmalign, tuning, tmp_path, monkeypatch, where
+):
+    from mmalign.cli import finetune as command
+
+    plain = command.finetune
+
+    def interrupted(*told, **named):
+        if where == "finetune":  # after training, before its best weights are read
+            plain(*told, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, where, interrupted)
+    shown = mmalign(*tuning())
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert shown.code == 1
+    assert f"not written: interrupted: go on with --ckpt_path {last}" in shown.error
+
+
+def test_an_interrupt_before_training_names_no_older_run(mmalign, tuning, tmp_path, monkeypatch):
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(b"of a run before")
+    os.utime(last, (0, 0))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmalign.cli.finetune.load_towers", interrupted)
+    assert mmalign(*tuning()).error == "mmalign: error: interrupted"
+
+
+def test_an_adapter_alone_is_not_written_over_its_base(mmalign, tuning, tmp_path):
+    assert mmalign(*tuning()).code == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "tuned").rglob("*") if p.is_file()}
+    own = ("--encoders.text", tmp_path / "tuned" / "text", "--finetune.merge", "false")
+    shown = mmalign(*tuning(*own))
+    assert "written over its base encoder" in shown.error
+    assert "epoch" not in shown.err
+    assert before == {p: p.read_bytes() for p in (tmp_path / "tuned").rglob("*") if p.is_file()}
+
+
+def test_what_could_not_be_read_is_written_down(mmalign, tuning, shop):
+    for name in ("1.png", "6.png"):  # of test and of valid
+        (shop / "images" / name).write_bytes(b"no picture at all")
+    shown = mmalign(*tuning("--data.path", shop, "--finetune.test", "true"))
+    assert shown.code == 0, shown.err
+    numbers = json.loads((tuning.folder / "tuned" / "metrics.json").read_text())
+    card = (tuning.folder / "tuned" / "README.md").read_text()
+    for split in ("valid", "test"):
+        count = numbers["measured_items"][split]["image and text"]
+        unread = numbers["unread_items"][split]["image and text"]
+        assert count > 0
+        assert unread > 0
+        assert f"| {split} | items with image and text | {count:,} |" in card
+        assert (
+            f"| {split} | items with image and text that could not be read | {unread:,} |" in card
+        )
+        assert f"note: {split}: image and text of {unread} items unread" in shown.err
+
+
+@pytest.mark.parametrize("pooling", ["mean", "pooler"])
+def test_the_card_says_what_sentence_transformers_cannot_do(mmalign, house, tuning, pooling):
+    preset = tuning.folder / "own.yaml"
+    lines = f"library: transformers\nmodality: text\nfolder: {house.text_encoder}\n"
+    preset.write_text(f"{lines}pooling: {pooling}\n")
+    assert mmalign(*tuning("--encoders.text", preset)).code == 0
+    card = (tuning.folder / "tuned" / "README.md").read_text()
+    assert ("`SentenceTransformer` would give plain means" in card) == (pooling == "pooler")
+
+
+def test_a_siglip_model_keeps_its_own_scale_and_bias(mmalign, tuning, clip_presets, tmp_path):
+    folder = tmp_path / "clip-model"
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["init_logit_bias"] = -10
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "open_clip_model.safetensors")
+    weights |= {"logit_scale": np.float32(math.log(117)), "logit_bias": np.float32(-3)}
+    save_file(
+        {k: np.asarray(v) for k, v in weights.items()}, folder / "open_clip_model.safetensors"
+    )
+    own = [part for m in ("text", "image") for part in (f"--encoders.{m}", clip_presets[m])]
+    values = yaml.safe_load(tuning.config.read_text())
+    values["finetune"] |= {
+        "loss": "siglip",
+        "learning_rate": 1e-9,
+        "text": {"mode": "head", "dim": None},
+        "image": {"mode": "head", "dim": None},
+    }
+    tuning.config.write_text(yaml.safe_dump(values))
+    shown = mmalign(*tuning(*own))
+    assert shown.code == 0, shown.err
+    kept = load_file(tuning.folder / "tuned" / "clip" / "open_clip_model.safetensors")
+    assert kept["logit_bias"] == pytest.approx(-3, abs=1e-4)
+    assert math.exp(kept["logit_scale"]) == pytest.approx(117, rel=1e-4)
 
 
 @pytest.mark.parametrize(

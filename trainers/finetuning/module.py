@@ -6,8 +6,10 @@ import math
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import reduce
 from typing import Any, NoReturn
 
 import numpy as np
@@ -72,8 +74,11 @@ class FinetuneModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.towers = nn.ModuleDict(towers)  # type: ignore[arg-type]
-        self.temperature = LearnedTemperature(config.temperature or TEMPERATURE)
-        self.bias = nn.Parameter(torch.tensor(SIGLIP_BIAS), requires_grad=config.loss == "siglip")
+        self.temperature = LearnedTemperature(
+            config.temperature or TEMPERATURE, *config.temperature_bounds()
+        )
+        bias = SIGLIP_BIAS if config.bias is None else config.bias
+        self.bias = nn.Parameter(torch.tensor(float(bias)), requires_grad=config.loss == "siglip")
         self._towers, self._config, self._validate = towers, config, validate
         self._objectives = {objective.name: objective for objective in objectives}
         self.memories = nn.ModuleList(o for o in objectives if isinstance(o, nn.Module))
@@ -83,12 +88,12 @@ class FinetuneModule(LightningModule):
         self._frozen: dict[str, Tensor] = {}
         if config.drift in ("features", "similarity"):
             is_likeness = config.drift == "similarity"  # of the encoder, not of a new projection
-            self._frozen = {
-                modality: encode_rows(
-                    tower, contents.plain[modality], below_projection=is_likeness
-                ).values
-                for modality, tower in towers.items()
-            }
+            for name in dict.fromkeys(half for o in objectives for half in o.halves):
+                tower = towers[name.partition(".")[0]]
+                if any(tower.trainable().values()):
+                    self._frozen[name] = encode_rows(
+                        tower, contents.plain[name], below_projection=is_likeness
+                    ).values
         trunks = [
             p
             for tower in towers.values()
@@ -161,11 +166,18 @@ class FinetuneModule(LightningModule):
         """Pass each objective backward; step when enough batches have been."""
         rng = np.random.default_rng([self._seed, self.current_epoch, batch_idx, self.global_rank])
         torch.manual_seed(int(rng.integers(2**62)))
-        losses = {name: self._backward(self._objectives[name], halves) for name, halves in batch}
+        counts = Counter(half.modality for _, halves in batch for half in halves)
+        losses: dict[str, Tensor] = {}
+        drift = torch.zeros((), device=self.device)
+        for name, halves in batch:
+            losses[name], moved = self._backward(self._objectives[name], halves, counts)
+            drift += moved
         if self._start:
-            drift = self._config.drift_weight * weight_drift(self._trunks, self._start)
-            self.manual_backward(drift / self._config.accumulate)
-            losses["drift"] = drift.detach()
+            moved = self._config.drift_weight * weight_drift(self._trunks, self._start)
+            self.manual_backward(moved / self._config.accumulate)
+            drift += moved.detach()
+        if self._config.drift != "none":
+            losses["drift"] = drift
         self._check_finite(losses)
         if (batch_idx + 1) % self._config.accumulate == 0 or self.trainer.is_last_batch:
             self._step()
@@ -186,23 +198,32 @@ class FinetuneModule(LightningModule):
         if self.trainer.is_last_batch or self.global_step == self.trainer.max_steps:
             self._check_weights()
 
-    def _backward(self, objective: Objective, halves: list[Half]) -> Tensor:
-        """One objective's loss on a batch, with its gradients added to the parameters'."""
-        weight = objective.weight / self._config.accumulate
+    def _backward(
+        self, objective: Objective, halves: list[Half], counts: Mapping[str, int]
+    ) -> tuple[Tensor, Tensor]:
+        """One objective's loss on a batch and its part of the drift; gradients are added.
+
+        A tower's drift is the mean over all ``counts`` halves that it reads in the step.
+        """
+        terms = [torch.zeros((), device=self.device) for _ in range(2)]
 
         def loss(*rows: Tensor) -> Tensor:
-            value = objective.loss(self, rows, halves)
-            for half, encoded in zip(halves, rows, strict=True):
-                if half.modality in self._frozen:
-                    value = value + self._config.drift_weight * self._drift(half, encoded)
-            return weight * value
+            value = objective.weight * objective.loss(self, rows, halves)
+            drift = torch.zeros_like(value)
+            for name, half, encoded in zip(objective.halves, halves, rows, strict=True):
+                if name in self._frozen:
+                    drift = drift + self._drift(name, half, encoded) / counts[half.modality]
+            drift = self._config.drift_weight * drift
+            terms[:] = value.detach(), drift.detach()
+            return (value + drift) / self._config.accumulate
 
         passes = [
             (self._encoder(half), [to_device(c, self.device) for c in half.chunks or [None]])
             for half in halves
         ]
         self._items += sum(len(half.rows) for half in halves)
-        self._compared += min(len(half.rows) for half in halves)
+        in_common = reduce(np.intersect1d, [half.positions for half in halves])
+        self._compared += len(in_common) > 1
         for half in halves:
             if half.problems:
                 self.problems.setdefault(half.modality, {}).update(half.problems)
@@ -210,8 +231,8 @@ class FinetuneModule(LightningModule):
         unsynced = None
         if self._config.chunk_size is not None and isinstance(wrapped, DistributedDataParallel):
             unsynced = wrapped.no_sync
-        value = cached_backward(passes, loss, self.manual_backward, unsynced)
-        return value.detach() * self._config.accumulate
+        cached_backward(passes, loss, self.manual_backward, unsynced)
+        return terms[0], terms[1]
 
     def _encoder(self, half: Half) -> Callable[[Any], Tensor]:
         """The half's tower; batch normalisation cannot train on one item, so it is not let to."""
@@ -231,8 +252,8 @@ class FinetuneModule(LightningModule):
 
         return alone
 
-    def _drift(self, half: Half, encoded: Tensor) -> Tensor:
-        frozen = self._frozen[half.modality][half.rows].to(encoded)
+    def _drift(self, name: str, half: Half, encoded: Tensor) -> Tensor:
+        frozen = self._frozen[name][half.rows].to(encoded)
         measure = feature_drift if self._config.drift == "features" else similarity_drift
         return measure(encoded, frozen)
 
@@ -270,15 +291,14 @@ class FinetuneModule(LightningModule):
 
     def _stop(self, what: str, *, got: object) -> NoReturn:
         """Say what is not finite, and how to get at the last good weights."""
-        saved = last_saved(self.trainer)
-        kept = "nothing was saved yet"
+        saved, done = last_saved(self.trainer), self.current_epoch
+        fix = "start anew with a lower learning_rate of towers or projections"
         if saved:
-            kept = f"--ckpt_path {saved} --trainer.max_epochs 1 writes the last good weights"
-        raise TrainingError(
-            f"the {what} not finite in epoch {self.current_epoch + 1}",
-            got=got,
-            fix=f"{kept}; or start anew with a lower learning_rate of towers or projections",
-        )
+            kept = f"--ckpt_path {saved} --trainer.max_epochs {done} writes the last good weights"
+            fix = f"{kept}; or {fix}"
+        else:
+            fix = f"nothing was saved yet, so {fix}"
+        raise TrainingError(f"the {what} not finite in epoch {done + 1}", got=got, fix=fix)
 
     def _check_read(self) -> None:
         """An epoch in which nothing could be compared taught nothing."""

@@ -206,7 +206,8 @@ def make_objectives(
                     f"the objective {name} needs interactions",
                     fix="name data.interactions, or leave the objective out",
                 )
-            for modality in towers:
+            trained = {m: t for m, t in towers.items() if any(t.trainable().values())}
+            for modality in trained:
                 if all(contents.plain[modality][row] is None for row in contents.train):
                     raise DataError(
                         f"no item to train on has {modality}, which the objective {name} reads",
@@ -215,9 +216,9 @@ def make_objectives(
             if name == "graph":
                 objectives += [
                     GraphContrast(
-                        m, weight / len(towers), matrix, tower, contents.plain[m], seed=seed
+                        m, weight / len(trained), matrix, tower, contents.plain[m], seed=seed
                     )
-                    for m, tower in towers.items()
+                    for m, tower in trained.items()
                 ]
                 continue
             known = CoInteractions(
@@ -226,5 +227,5 @@ def make_objectives(
                 neighbours=config.neighbours,
                 seed=seed,
             )
-            objectives.extend(BehaviourContrast(m, weight / len(towers), known) for m in towers)
+            objectives += [BehaviourContrast(m, weight / len(trained), known) for m in trained]
     return objectives

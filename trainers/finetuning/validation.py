@@ -122,6 +122,7 @@ class Retrieval:
             first, second = config.text_pairs
             self._pairs.append((f"text.{first}", f"text.{second}"))
         self._has_behaviour = config.uses_behaviour()
+        self._unread: dict[tuple[tuple[str, str], str], int] = {}
 
     def names(self, split: str) -> list[str]:
         """Name what a split is measured by; nothing where it has nothing to measure."""
@@ -138,11 +139,22 @@ class Retrieval:
         return [*names, "retrieval"] if names else []
 
     def counts(self, split: str) -> dict[str, int]:
-        """Say of how many items each pair is measured, which are each other's candidates."""
+        """Say of how many items each pair is measured, which are each other's candidates.
+
+        Those that could not be read are left out as soon as the split was measured once.
+        """
         return {
-            f"{a} and {b}": len(rows)
+            f"{a} and {b}": len(rows) - self._unread.get(((a, b), split), 0)
             for a, b in self._pairs
             if len(rows := self._rows_with((a, b), split))
+        }
+
+    def unread(self, split: str) -> dict[str, int]:
+        """Say of how many items of a measured split a pair could not be read, where any."""
+        return {
+            f"{a} and {b}": count
+            for (a, b), measured in self._unread
+            if measured == split and (count := self._unread[(a, b), measured])
         }
 
     def __call__(self, split: str) -> dict[str, float]:
@@ -152,7 +164,7 @@ class Retrieval:
         for pair in self._pairs:
             rows = self._rows_with(pair, split)
             if len(rows):
-                hits = self._partners(pair, rows)
+                hits = self._partners(pair, rows, split)
                 found |= hits
                 means.append(float(np.mean(list(hits.values()))))
         if self._has_behaviour and self._catalog.matrix(split).nnz:
@@ -168,7 +180,7 @@ class Retrieval:
         rows = self._contents.measured(split)
         return rows[[all(side[row] is not None for side in sides) for row in rows]]
 
-    def _partners(self, pair: tuple[str, str], rows: IntArray) -> dict[str, float]:
+    def _partners(self, pair: tuple[str, str], rows: IntArray, split: str) -> dict[str, float]:
         one, other = (self._encode(name, rows) for name in pair)
         both = torch.from_numpy(one.present & other.present)
         if not both.any():
@@ -178,6 +190,7 @@ class Retrieval:
                 got=reasons[0],
                 fix="check data.path and the columns",
             )
+        self._unread[pair, split] = len(rows) - int(both.sum())
         left, right = one.values, other.values
         found = {}
         for k in KS:

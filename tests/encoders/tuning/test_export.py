@@ -14,7 +14,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmalign.encoders import load_encoder
-from mmalign.encoders.tuning import fits_open_clip, load_tower, save_pair
+from mmalign.encoders.tuning import (
+    beyond_sentences,
+    fits_open_clip,
+    load_tower,
+    own_scale,
+    save_pair,
+)
 from mmalign.errors import ConfigError, DataError, EncoderError
 
 KINDS = ["bert", "dinov2", "siglip", "timm", "clip-text", "clip-image", "clip-hf-text"]
@@ -375,3 +381,59 @@ def test_no_path_of_this_machine_but_that_of_the_base_is_written(tuned, tmp_path
         if name.endswith((".json", ".yaml")):
             assert str(tmp_path.parent).encode() not in data, name
     assert json.loads((tmp_path / "tuned" / "modules.json").read_text())[2]["path"] == "2_Dense"
+
+
+def test_an_adapter_alone_never_replaces_its_base(bert_folder, tmp_path, tune):
+    base = shutil.copytree(bert_folder, tmp_path / "mine" / "text")
+    (base / "preset.yaml").write_text("library: transformers\nmodality: text\n")
+    tower = load_tower(base, tune(mode="lora"))
+    before = contents(base)
+    for output in (base, base.parent, base / "adapter"):
+        with pytest.raises(ConfigError, match=r"written over its base encoder .*mine/text"):
+            tower.save_pretrained(output, merge=False)
+    assert contents(base) == before
+
+
+def test_an_adapter_that_is_its_own_base_is_one_line(bert_folder, tmp_path, tune):
+    base = shutil.copytree(bert_folder, tmp_path / "text")
+    load_tower(base, tune(mode="lora")).save_pretrained(tmp_path / "adapter", merge=False)
+    shutil.rmtree(base)
+    shutil.copytree(tmp_path / "adapter", base)
+    for folder in (base, tmp_path / "adapter"):
+        with pytest.raises(EncoderError, match=r"base .* is not there: it is an adapter itself"):
+            load_encoder(folder)
+
+
+def test_a_damaged_adapter_is_named_and_not_its_base(tuned, tmp_path):
+    tower, _ = tuned("bert", mode="lora")
+    tower.save_pretrained(tmp_path / "adapter", merge=False)
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"12")
+    with pytest.raises(EncoderError, match=r"cannot merge the adapter in .*/adapter into"):
+        load_encoder(tmp_path / "adapter", device="cpu")
+
+
+@pytest.mark.parametrize("own", ["suffix: ' of tea'\npooling: last", "pooling: pooler"])
+def test_some_texts_are_beyond_sentence_transformers(bert_folder, tmp_path, tune, own):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"library: transformers\nmodality: text\nfolder: {bert_folder}\n{own}\n")
+    assert beyond_sentences(load_tower(path, tune(dim=None)))
+    assert not beyond_sentences(load_tower(bert_folder, tune(dim=None)))
+
+
+def test_the_scale_of_an_open_clip_model_is_read(clip_folder, tmp_path, tune):
+    folder = shutil.copytree(clip_folder, tmp_path / "model")
+    weights = load_file(folder / "open_clip_model.safetensors")
+    path = tmp_path / "own.yaml"
+    path.write_text(f"library: open_clip\nmodality: text\nfolder: {folder}\n")
+    assert own_scale(load_tower(path, tune(dim=None)))[1] is None
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["init_logit_bias"] = -10
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    scale = {"logit_scale": torch.tensor(117.0).log(), "logit_bias": torch.tensor(-3.0)}
+    save_file({**weights, **scale}, folder / "open_clip_model.safetensors")
+    assert own_scale(load_tower(path, tune(dim=None))) == pytest.approx((1 / 117, -3))
+
+
+def test_the_tokens_of_an_open_clip_text_cannot_be_limited(encoders, tune):
+    with pytest.raises(ConfigError, match=r"as many tokens as .*max_length=4"):
+        load_tower(encoders["clip-text"], tune(dim=None, max_length=4))
