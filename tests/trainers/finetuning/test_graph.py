@@ -30,3 +30,13 @@ def test_the_memory_holds_what_all_processes_encoded(shop, towers, monkeypatch):
     torch.testing.assert_close(objective.memory[drawn], fresh)
     assert objective.age[drawn].tolist() == [0] * 5
     assert objective.age.sum() == len(objective.age) - 5
+
+
+def test_the_interaction_that_is_asked_for_passes_no_message(shop, towers):
+    matrix = shop.matrix("train")
+    objective = GraphContrast("text", 1.0, matrix, towers["text"], shop.texts(), seed=0)
+    rows = objective.draw(0, 8)[:, 0]
+    users, messages = objective._ask(rows)
+    pairs = set(zip(users.tolist(), rows.tolist(), strict=True))
+    assert all(matrix[pair] > 0 and messages[pair] == 0 for pair in pairs)
+    assert messages.nnz == matrix.nnz - len(pairs)

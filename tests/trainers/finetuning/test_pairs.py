@@ -43,6 +43,14 @@ def test_only_the_most_alike_stay():
         assert set(every[row][kept]) == set(np.sort(every[row])[-len(kept) :])
 
 
+def test_partners_found_in_blocks_are_the_same(monkeypatch):
+    taken = log(items=6)
+    whole = co(taken).partners.toarray()
+    monkeypatch.setattr("mmalign.trainers.finetuning.pairs.BLOCK_SIZE", 2)
+    np.testing.assert_array_equal(co(taken).partners.toarray(), whole)
+    assert not whole.diagonal().any()
+
+
 @pytest.mark.parametrize("popularity", [0.0, 0.5, 1.0])
 def test_pairs_come_as_often_as_they_should(popularity):
     taken = log()
