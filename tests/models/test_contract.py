@@ -12,12 +12,34 @@ import torch
 
 from mmalign.config import from_dict
 from mmalign.errors import DataError
-from mmalign.interfaces import Feature
+from mmalign.interfaces import Feature, IntArray
 from mmalign.models import MODELS, Model, ModelConfig, TrainData, build_model
 
 EVERYTHING = np.arange(14)
 SMALL = {"embedding_dim": 8, "hidden_dim": 16, "fused_dim": 6}
 NARROW = {"embedding_dim": 8}
+MIXED = np.array([10, 0, 1, 11, 2, 3, 4, 12, 5, 6, 7, 13, 8, 9])
+"""Cold items between warm ones, each kind in its order, so that networks draw the same weights."""
+
+
+def weighed(data: TrainData) -> TrainData:
+    """The same with weights of .5, 1 and 2, with times, and with given neighbours."""
+    matrix = data.matrix.copy()
+    matrix.data = np.resize(np.array([1, 2, 0.5, 1, 1], np.float32), matrix.nnz)
+    times = matrix.astype(np.float64)
+    times.data = 60.0 * (1 + np.random.default_rng(0).permutation(matrix.nnz))
+    ring = sp.csr_matrix(np.roll(np.eye(14, dtype=np.float32), 3, axis=1))
+    return TrainData(matrix, data.features, {"ring": ring} if data.features else {}, times)
+
+
+def reordered(data: TrainData, order: IntArray) -> TrainData:
+    assert data.times is not None
+    return TrainData(
+        data.matrix[:, order],
+        {name: x.rows(order) for name, x in data.features.items()},
+        {name: x[order][:, order] for name, x in data.neighbours.items()},
+        data.times[:, order],
+    )
 
 
 class ModelContract:
@@ -140,6 +162,18 @@ class ModelContract:
         np.testing.assert_array_equal(
             model.score(history, np.arange(15)), other.score(history, np.arange(15))
         )
+
+    def test_cold_items_may_stand_between_warm_ones(self, data: TrainData) -> None:
+        plain = weighed(data)
+        mixed = reordered(plain, MIXED)
+        one, other = self.new().fit(plain), self.new().fit(mixed)
+        np.testing.assert_array_equal(other.warm, one.warm[MIXED])
+        np.testing.assert_allclose(
+            other.score(mixed.matrix, EVERYTHING), one.score(plain.matrix, MIXED), atol=1e-4
+        )
+        # Directions in content may point either way; the cosines of items are the same.
+        mine, theirs = one.item_vectors()[MIXED], other.item_vectors()
+        np.testing.assert_allclose(theirs @ theirs.T, mine @ mine.T, rtol=1e-4, atol=1e-4)
 
     def test_features_stay_as_they_are(self, data: TrainData) -> None:
         before = {n: (x.values.tobytes(), x.present.tobytes()) for n, x in data.features.items()}
@@ -337,6 +371,12 @@ class TestPopularity(ModelContract):
 
 class TestRandom(ModelContract):
     name = "random"
+
+    def test_cold_items_may_stand_between_warm_ones(self, data: TrainData) -> None:
+        """A score is a hash of the row, whatever stands there."""
+        one, other = self.new().fit(data), self.new().fit(reordered(weighed(data), MIXED))
+        np.testing.assert_array_equal(other.warm, one.warm[MIXED])
+        np.testing.assert_array_equal(other.item_vectors(), one.item_vectors())
 
 
 def test_every_model_keeps_the_contract() -> None:
