@@ -65,6 +65,13 @@ def test_the_best_baseline_of_each_slice(runs):
     assert {name: one.baseline for name, one in best.items()} == {"warm": "high", "cold": "low"}
 
 
+def test_of_equal_baselines_the_first_is_the_best(runs):
+    first = compare(runs, "ours", "ndcg@20", samples=100)[0]
+    same = replace(first, baseline="high")
+    assert best_baselines([first, same]) == {"warm": first}
+    assert best_baselines([same, first]) == {"warm": same}
+
+
 def test_nothing_to_compare(runs):
     assert compare(runs, "absent", "ndcg@20", samples=100) == []
     assert compare({"ours": runs["ours"]}, "ours", "ndcg@20", samples=100) == []

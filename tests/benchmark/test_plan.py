@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
@@ -108,16 +109,25 @@ def test_keys_change_with_what_decides_and_with_nothing_else(make_config, catalo
     )
 
 
+def test_keys_change_with_the_version_of_the_code(make_config, catalog, monkeypatch):
+    plan = make_plan(make_config(), catalog, DATA, CONTENT)
+    before = tune_job(plan, "ridge").key
+    monkeypatch.setattr("mmalign.benchmark.plan.CODE_VERSION", -1)
+    assert tune_job(plan, "ridge").key != before
+
+
 def test_the_digest_sees_all_of_the_data(catalog, features):
     log = catalog.interactions
     moved = log.copy()
     moved.loc[0, "split"] = "test" if moved.loc[0, "split"] != "test" else "valid"
     lists = sp.eye_array(catalog.num_items, k=1, format="csr")
     other = {"group": Feature(features["group"].values + 1, features["group"].present)}
+    absent = {"group": Feature(features["group"].values, np.arange(catalog.num_items) > 0)}
     digests = [
         Digest.of(catalog, features),
         Digest.of(catalog, {}),
         Digest.of(catalog, other),
+        Digest.of(catalog, absent),
         Digest.of(Catalog.from_pandas(catalog.items, moved), features),
         Digest.of(Catalog.from_pandas(catalog.items[::-1], log), features),
         Digest.of(Catalog.from_pandas(catalog.items, log.assign(timestamp=7)), features),
@@ -126,7 +136,7 @@ def test_the_digest_sees_all_of_the_data(catalog, features):
         Digest.of(replace(catalog, neighbours={"image": lists}), features),
         Digest.of(replace(catalog, neighbours={"text": 2 * lists}), features),
     ]
-    assert len({tuple(found.read_by(found.features)) for found in digests}) == 10
+    assert len({tuple(found.read_by(found.features)) for found in digests}) == 11
     again = Catalog.from_pandas(pd.DataFrame(catalog.items), log.copy())
     assert Digest.of(again, features) == digests[0]
 

@@ -50,6 +50,12 @@ def test_interactions_that_weigh_little_are_read_as_in_training(shop: TrainData)
     test_a_history_places_a_user_where_the_whole_graph_does(light, "lightgcn")
 
 
+def test_interactions_of_different_weight_are_read_as_in_training(shop: TrainData) -> None:
+    matrix = shop.matrix.copy()
+    matrix.data = np.resize(np.array([1, 2, 0.5], np.float32), matrix.nnz)
+    test_a_history_places_a_user_where_the_whole_graph_does(replace(shop, matrix=matrix), "gcn")
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_vectors_have_length_one(shop: TrainData, layer: str) -> None:
     model = fitted(shop, layer)

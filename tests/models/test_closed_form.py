@@ -182,6 +182,14 @@ def test_appeal_moves_cold_items_by_the_users_that_content_lets_expect(shop: Tra
     np.testing.assert_array_equal(more.score(shop.matrix, WARM), warm)
 
 
+def test_popularity_counts_users_and_not_how_much_they_weigh(shop: TrainData) -> None:
+    heavy = shop.matrix.copy()
+    heavy.data *= 1 + heavy.indices % 3
+    config = KernelRidgeConfig(appeal=0.4)
+    one, other = (KernelRidge(config).fit(replace(shop, matrix=m)) for m in (shop.matrix, heavy))
+    np.testing.assert_array_equal(other.popularity, one.popularity)
+
+
 def test_items_that_are_all_as_popular_have_no_appeal(shop: TrainData) -> None:
     matrix = sp.csr_matrix(np.tile(np.eye(5, 14, dtype=np.float32), (3, 1)))
     scores = [

@@ -24,6 +24,7 @@ from mmalign.experiment import TrainingConfig
 from mmalign.graph.propagation import LAYERS
 from mmalign.interfaces import SLICES
 from mmalign.models import Aligned, TrainData
+from mmalign.models.aligned import AlignedConfig
 from mmalign.trainers.module import AlignedModule
 from mmalign.trainers.options import TRAINER_DEFAULTS
 from mmalign.trainers.validation import monitors
@@ -571,3 +572,16 @@ def test_the_curve_goes_forward(shop):
     epochs = [p.epoch for p in run.curve]
     assert all(left <= right for left, right in pairwise(epochs))
     assert [p.epoch for p in run.curve if p.name == "valid/ndcg@20"] == [1, 3]
+
+
+def test_training_reads_warm_items_wherever_they_stand(shop, log, make_catalog):
+    """Items 0 to 19 are cold."""
+    catalog = make_catalog(log)
+    data = TrainData(catalog.matrix("train"), shop.features)
+    model = Aligned(AlignedConfig(embedding_dim=4)).fit(data)
+    module = AlignedModule(model, data, catalog, seed=0)
+    np.testing.assert_array_equal(module._matrix.toarray(), data.matrix.toarray()[:, 20:])
+    np.testing.assert_array_equal(module._items.fused.numpy(), model.teacher.content[20:])
+    np.testing.assert_array_equal(
+        module._similar.csr.toarray(), model.similar.toarray()[20:, 20:]
+    )
