@@ -50,6 +50,7 @@ def test_every_mode_becomes_rgb(mode):
         ("PNG", np.uint16, 65_535),
         ("TIFF", np.uint16, 65_535),
         ("TIFF", ">u2", 65_535),
+        ("TIFF", np.int32, 255),
         ("TIFF", np.int32, 65_535),
         ("TIFF", np.float32, 1),
         ("TIFF", np.float32, 255),
@@ -63,8 +64,9 @@ def test_grey_of_more_than_eight_bits_keeps_its_shades(kind, dtype, white):
 
 
 def test_a_dark_picture_of_sixteen_bits_stays_dark():
-    grey = Image.fromarray(np.full((2, 2), 257, np.uint16))
-    assert open_image(encode(grey)).getpixel((0, 0)) == (1, 1, 1)
+    grey = Image.fromarray(np.array([[257, 200, 100]], np.uint16))
+    opened = open_image(encode(grey))
+    assert [opened.getpixel((x, 0))[0] for x in range(3)] == [1, 1, 0]  # .78 and .39 are rounded
 
 
 @pytest.mark.parametrize("value", [-1.0, 70_000.0, np.nan])
@@ -108,6 +110,12 @@ def test_a_missing_file_is_named(tmp_path):
 def test_unusable_bytes_say_why(data, reason):
     with pytest.raises(BrokenImageError, match=reason):
         open_image(data)
+
+
+def test_a_picture_may_be_a_hundred_times_as_wide_as_high():
+    assert open_image(encode(Image.new("RGB", (100, 1)))).size == (100, 1)
+    with pytest.raises(BrokenImageError, match="too narrow .101 x 1."):
+        open_image(encode(Image.new("RGB", (101, 1))))
 
 
 def test_a_bomb_is_not_read_when_pillows_own_check_is_off(monkeypatch):

@@ -84,6 +84,13 @@ class TestHearing:
             atol=5e-6,
         )
 
+    def test_it_is_known_who_heard(self, name: str, shop: TrainData) -> None:
+        model = fitted(name, shop)
+        for item, heard in ((12, [12]), (13, [12, 13]), (12, [12, 13])):
+            one = sp.csr_matrix(([1.0, 0.0], ([0, 1], [item, 11])), shape=(30, 14))
+            model.reveal(shop.matrix, one)
+            assert model.heard.tolist() == heard  # a weight of zero tells nothing
+
     def test_what_does_not_fit_is_refused(self, name: str, shop: TrainData) -> None:
         model = fitted(name, shop)
         before = model.score(shop.matrix, EVERYTHING)

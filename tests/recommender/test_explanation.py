@@ -71,6 +71,15 @@ def test_by_hand(recommender: Recommender, features: dict[str, Feature]) -> None
     )
 
 
+def test_of_items_equally_alike_the_first_is_named(recommender: Recommender) -> None:
+    recommender.features = {
+        name: Feature(np.ones_like(x.values), np.ones(16, bool))
+        for name, x in recommender.features.items()
+    }
+    found = recommender.explain("i13", k=3)
+    assert [n.item_id for n in found.neighbours] == ["i00", "i01", "i02"]
+
+
 def test_an_absent_modality_has_no_share(recommender: Recommender) -> None:
     found = recommender.explain("i14", k=9)  # it has no image
     assert found.neighbours

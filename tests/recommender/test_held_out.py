@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
+import pytest
+import scipy.sparse as sp
 
 from mmalign.data.catalog import Catalog
 from mmalign.data.config import DataConfig
+from mmalign.errors import DataError
 from mmalign.recommender.held_out import check_held_out
 
 
@@ -20,3 +26,20 @@ def test_rows_of_unknown_ids_were_not_trained_on():
     catalog = Catalog.from_pandas(items, log, config=DataConfig(text=("title",)))
     for split in ("valid", "test"):  # no rows at all, and rows of others
         check_held_out(Nobody(), catalog, split)
+
+
+@pytest.mark.parametrize("trained", [[("u", "b"), ("v", "a")], [("v", "b"), ("u", "a")]])
+def test_pairs_are_compared_by_ids_and_not_by_rows(trained):
+    """The recommender has users and items the other way round."""
+    items = pd.DataFrame({"item_id": ["a", "b"], "title": ["tea", "cup"]})
+    rows = [("u", "a", "train"), ("v", "a", "test"), ("v", "b", "train")]
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "split"])
+    catalog = Catalog.from_pandas(items, log, config=DataConfig(text=("title",)))
+    users, item_ids = np.array(["v", "u"]), np.array(["b", "a"])
+    seen = sp.csr_matrix([[float((u, i) in trained) for i in item_ids] for u in users])
+    fitted = SimpleNamespace(user_ids=users, item_ids=item_ids, seen={"train": seen})
+    if ("v", "a") in trained:
+        with pytest.raises(DataError, match="1 of 1 pairs in test.*user v and item a"):
+            check_held_out(fitted, catalog, "test")
+    else:
+        check_held_out(fitted, catalog, "test")

@@ -148,6 +148,13 @@ class TestRecommend:
         assert found[found.user_id == "nobody"].item_id.tolist() == popular
         assert found[found.user_id == "u23"].item_id.tolist() == [i for i in popular if i != "i01"]
 
+    def test_popularity_is_the_standardised_logarithm_of_the_users(
+        self, recommender: Recommender, catalog: Catalog
+    ) -> None:
+        scores = recommender.score(sp.csr_matrix((1, 16), dtype=np.float32), EVERYTHING)[0]
+        logs = np.log1p(catalog.matrix("train").getnnz(axis=0)[:12])
+        np.testing.assert_allclose(scores[:12], (logs - logs.mean()) / logs.std(), atol=1e-5)
+
     def test_known_users_are_not_warned_of(self, recommender: Recommender) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

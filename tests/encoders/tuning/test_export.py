@@ -152,6 +152,16 @@ def test_open_clip_loads_a_pair_of_towers(kind, tuned, tmp_path):
     save_pair(tmp_path / "pair", text, image)  # what is ours may be replaced
 
 
+def test_a_pair_is_written_with_the_temperature_and_the_bias_of_its_training(
+    clip_presets, tune, tmp_path
+):
+    text, image = (load_tower(clip_presets[f"clip-{name}"], tune()) for name in ("text", "image"))
+    save_pair(tmp_path / "pair", text, image, temperature=0.05, bias=-3.0)
+    weights = load_file(tmp_path / "pair" / "open_clip_model.safetensors")
+    assert weights["logit_scale"].exp().item() == pytest.approx(20)
+    assert weights["logit_bias"].item() == -3
+
+
 def test_one_tower_of_a_pair_leaves_the_other_as_it_was(tuned, tmp_path, clip_folder):
     tower, _ = tuned("clip-text", mode="full")
     tower.save_pretrained(tmp_path / "tuned")
