@@ -72,6 +72,14 @@ def test_the_findings_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_the_top_tenth_is_rounded() -> None:
+    """Of fifteen items two: four users took the first, three the second, one each other."""
+    takers = [4, 3, *[1] * 13]
+    rows = [(f"u{user}", f"i{item}") for item, n in enumerate(takers) for user in range(n)]
+    log = pd.DataFrame(rows, columns=["user_id", "item_id"]).assign(split="train")
+    assert audit(Catalog.from_pandas(None, log)).popularity["top_tenth"] == pytest.approx(7 / 20)
+
+
 def test_what_looks_like_a_finding_and_is_none() -> None:
     log = pd.DataFrame(
         [

@@ -9,7 +9,7 @@ import pytest
 
 from mmalign.data import AttributeConfig, Catalog, DataConfig, SplitConfig
 from mmalign.data.audit import audit
-from mmalign.data.cells import as_seconds
+from mmalign.data.cells import as_seconds, in_line, is_date
 from mmalign.data.cleaning import clean_items
 from mmalign.data.condition import Condition
 from mmalign.errors import DataError
@@ -126,6 +126,7 @@ def test_users_must_have_distinct_ids() -> None:
         (["NA", "null"], ["NA", "null"]),
         (pd.Categorical(["x", "y"]), ["x", "y"]),
         ([2**63 - 1, 2**53 + 1], ["9223372036854775807", "9007199254740993"]),
+        (["café".encode(), b"\xff"], ["café", "\\xff"]),
     ],
 )
 def test_ids_are_texts_just_as_they_are(ids: Any, texts: list[str]) -> None:
@@ -281,10 +282,21 @@ def test_the_cell_that_is_no_time_is_named(cells, wrong) -> None:
         as_seconds(pd.Series(cells, name="t", dtype=object), "log")
 
 
+def test_a_small_number_is_no_date() -> None:
+    texts = ["1700000000", "12", "2020-01-02", "123456789", "12345678"]
+    assert is_date(pd.Series(texts)).tolist() == [True, False, True, True, False]
+
+
 def test_times_in_milliseconds_get_a_hint() -> None:
     ms = build(ITEMS, LOG.assign(timestamp=[1_600_000_000_000, 1_600_000_001_000]))
     assert "if they are milliseconds, divide them by 1,000" in "".join(ms.notices)
     assert not build(ITEMS, LOG.assign(timestamp=[1_600_000_000, 1_600_000_001])).notices
+
+
+def test_a_rating_weighs_unless_it_has_judged() -> None:
+    log = LOG.assign(split="train", rating=[2.0, 5.0], event="buy")
+    for positive, weights in ((None, [2, 5]), ("event == 'buy'", [2, 5]), ("rating >= 2", [1, 1])):
+        assert build(log=log, positive=positive).interactions["weight"].tolist() == weights
 
 
 def test_a_large_weight_that_models_can_take_is_kept() -> None:
@@ -315,6 +327,11 @@ def test_dates_whose_order_is_not_told_are_noted() -> None:
     ]
     clear = items.assign(out=["2012-01-13", "2008-05-01", "2010-07-03", None, None, None])
     assert not [n for n in build(clear, log, **config).notices if "month first" in n]
+
+
+@pytest.mark.parametrize("cell", ['["a", 1, "b"]', '["a", ["b"], "c"]', "['a', 2, 'b']"])
+def test_a_written_list_of_other_things_than_texts_is_a_text(cell: str) -> None:
+    assert in_line(pd.Series([cell])).tolist() == [cell]
 
 
 def test_lists_that_a_csv_holds_as_texts_are_lists(tmp_path: Any) -> None:

@@ -48,7 +48,7 @@ def test_pictures_by_their_bytes(tmp_path):
 def test_features_by_cosine(monkeypatch):
     x = np.eye(7, 4, dtype=np.float32)
     x[3] = [0, 5, 0.2, 0]  # nearly parallel to b
-    x[4] = [1, 1, 0, 0]
+    x[4] = [5, 1, 0, 0]  # a cosine of .981 with a
     x[5] = x[6] = 0
     feature = Feature(x, np.array([True] * 5 + [False] * 2))
     for block in (1, 2048):
@@ -60,8 +60,9 @@ def test_features_by_cosine(monkeypatch):
 
 
 def test_absent_features_equal_nothing():
-    feature = Feature(np.zeros((7, 3), np.float32), np.zeros(7, bool))
-    assert duplicates_across_split(make(), {"image": feature}) == ()
+    for present in ([0] * 7, [1] * 3 + [0] * 4, [0] * 3 + [1] * 4):  # neither, warm, or cold ones
+        feature = Feature(np.ones((7, 3), np.float32), np.array(present, bool))
+        assert duplicates_across_split(make(), {"image": feature}) == ()
 
 
 @pytest.mark.parametrize(

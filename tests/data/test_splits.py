@@ -218,6 +218,12 @@ def test_cold_after_a_moment_by_hand() -> None:
     assert labels.tolist() == ["train", "train", "train", "valid", "valid", "test"]
 
 
+def test_equal_moments_leave_nothing_for_valid() -> None:
+    log = frame([(0, i, i) for i in range(4)])
+    labels = global_time(log, train_until=1, valid_until=1)
+    assert labels.tolist() == ["train", "train", "test", "test"]
+
+
 @pytest.mark.parametrize("kind", ["leave_last", "global_time", "cold_after"])
 def test_kinds_that_go_by_time_need_times(kind: Any) -> None:
     log = frame([(0, 0, 1), (0, 1, 2)])

@@ -176,6 +176,17 @@ def test_items_that_come_last_do_not_hide_a_small_leak(catalog, features):
         assert (found.source, found.target) == (NOISE, COLD)
 
 
+def test_what_only_counts_the_cold_items_with_content_is_found(catalog, features):
+    class Counting(Toy):
+        def __init__(self, catalog, features):
+            super().__init__(catalog, features)
+            self.bias = self.bias + catalog.warm * features["text"].present[~catalog.warm].sum()
+
+    features = {"text": Feature(features["text"].values, catalog.warm.copy())}
+    (found,) = find_leaks(Counting, catalog, features)
+    assert (found.source, found.target) == (NOISE, WARM)
+
+
 def test_valid_may_be_learned_from(catalog, features):
     """Calibration is chosen on valid, its cold items among them."""
 

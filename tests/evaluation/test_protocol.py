@@ -67,6 +67,14 @@ def test_buckets_by_hand(log, fixed_scores):
     assert buckets["cold"].recall == pytest.approx(2 / 3)
 
 
+def test_buckets_are_measured_at_the_largest_k(log, fixed_scores):
+    one, both = (
+        evaluate(fixed_scores(ITEM_SCORES), log, "test", ks=ks).slices["all"].buckets["cold"]
+        for ks in ((2,), (1, 2))
+    )
+    assert both == one
+
+
 def test_the_cold_bucket_of_the_cold_slice_is_the_slice(make_log):
     cold = evaluate(chance(), make_log(), ks=(20,)).slices["cold"]
     assert list(cold.buckets) == ["cold"]
