@@ -89,6 +89,28 @@ def test_a_cold_item_is_placed_by_its_own_content_alone(shop: TrainData) -> None
     assert np.abs(after[11] - before[11]).max() > 1e-3
 
 
+def test_content_is_the_tower_and_the_mean_of_the_modalities_that_are_shown(
+    shop: TrainData,
+) -> None:
+    network = (model := fitted(shop)).network
+    items = model.item_input(shop.features, model.teacher.content)
+    hidden = {name: torch.zeros(14, dtype=torch.bool) for name in shop.features}
+    hidden["genre"][[0, 3]] = hidden["text"][[0, 1]] = hidden["image"][0] = True
+    with torch.no_grad():
+        found, tower = network.content(items, hidden), network.tower(items.fused)
+        projected = network.project(items)
+    for item in range(14):
+        expected = tower[item]
+        shown = [
+            projected[name][item]
+            for name, x in shop.features.items()
+            if x.present[item] and not hidden[name][item]
+        ]
+        if shown:
+            expected = expected + torch.stack(shown).mean(dim=0)
+        torch.testing.assert_close(found[item], expected)
+
+
 def test_an_item_hears_the_mean_content_of_warm_items_like_it(shop: TrainData) -> None:
     model = fitted(shop)
     similar = model.similar.toarray()

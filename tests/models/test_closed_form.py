@@ -53,6 +53,13 @@ def test_ease_regresses_each_item_on_the_others(shop: TrainData, l2: float) -> N
     assert not scores[:, 10:].any()
 
 
+def test_an_item_is_described_by_the_weights_that_point_to_it(shop: TrainData) -> None:
+    model = Ease(EaseConfig(3.0)).fit(shop)
+    assert not np.allclose(model.weights, model.weights.T)
+    np.testing.assert_array_equal(model.item_vectors()[WARM], model.weights.T)
+    assert not model.item_vectors()[10:].any()
+
+
 def kernel_ridge_by_hand(
     model: KernelRidge, data: TrainData, history: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -71,6 +71,24 @@ def test_the_filter_projects_on_the_leading_direction(taken: sp.csr_matrix) -> N
     np.testing.assert_allclose(added, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_the_filter_reads_interactions_spread_over_the_links(
+    taken: sp.csr_matrix, lists: sp.csr_matrix
+) -> None:
+    data = TrainData(taken, {}, {"text": lists})
+    plain = GraphEase(GraphEaseConfig(**PLAIN)).fit(data).weights
+    settings = {"rank": 1, **PLAIN, "low_rank": 0.5}
+    added = GraphEase(GraphEaseConfig(**settings)).fit(data).weights - plain
+    x = taken.toarray()[:, :8].astype(np.float64)
+    items = np.sqrt(x.sum(axis=0))
+    normal = x / np.sqrt(np.maximum(x.sum(axis=1), 1))[:, None] / items
+    link = np.zeros((8, 8))
+    link[0, 1] = link[1, 0] = 1
+    v = np.linalg.svd(normal + normal @ link / 2)[2][0]
+    expected = np.outer(v / items, v * items)
+    expected *= 0.5 * np.abs(plain).mean() / np.abs(expected).mean()
+    np.testing.assert_allclose(added, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_links_make_listed_items_alike(taken: sp.csr_matrix, lists: sp.csr_matrix) -> None:
     alone = GraphEase(GraphEaseConfig(l2=3.0)).fit(TrainData(taken, {}))
     linked = GraphEase(GraphEaseConfig(l2=3.0)).fit(TrainData(taken, {}, {"text": lists}))
@@ -121,6 +139,41 @@ def test_networks_count_alike(taken: sp.csr_matrix, lists: sp.csr_matrix) -> Non
         scores = users[:, part] @ items[:, part].T
         np.testing.assert_allclose(scores.std(axis=1), 1, rtol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(items[:, 8:], axis=1), 1, rtol=1e-5)  # cosines
+
+
+def test_a_user_of_whom_a_network_knows_nothing_has_no_vector_in_it(taken: sp.csr_matrix) -> None:
+    alone = taken.copy()
+    alone.data[: alone.indptr[1]] = 0
+    alone.eliminate_zeros()
+    model = Fused(FusedConfig(embedding_dim=4)).fit(TrainData(alone, {}))
+    with torch.no_grad():
+        model.members()[0].ids.users[0] = 0
+    users = model.embed()[0].detach()
+    assert not users[0, :4].any()
+    assert users[0, 4:].abs().min() > 0
+
+
+def test_each_network_leaves_out_interactions_of_its_own(taken: sp.csr_matrix) -> None:
+    model = Fused(FusedConfig(embedding_dim=4)).fit(TrainData(taken, {}))
+    model.begin_epoch(np.random.default_rng(0))
+    first, second, third = (graph.csr.toarray() for graph in model.graphs)
+    assert (first != second).any()
+    assert (second != third).any()
+
+
+def test_the_softmax_shares_the_first_negatives_only(
+    taken: sp.csr_matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = Fused(FusedConfig(embedding_dim=4, losses=("softmax",))).fit(TrainData(taken, {}))
+    model.begin_epoch(np.random.default_rng(0))
+    users, positives = torch.tensor([0, 1]), torch.tensor([2, 3])
+    few = Triplets(users, positives, torch.tensor([[6], [5]]))
+    many = Triplets(users, positives, torch.tensor([[6, 5], [4, 7]]))
+    expected = model.loss(few)["softmax"]
+    assert model.loss(many)["softmax"] > expected
+    monkeypatch.setattr("mmalign.models.fused.SHARED", 2)
+    torch.testing.assert_close(model.loss(many)["softmax"], expected)
 
 
 def test_the_softmax_sets_each_positive_against_the_same_items(taken: sp.csr_matrix) -> None:

@@ -86,6 +86,13 @@ def test_an_item_whose_neighbours_are_all_cold_is_still_linked_to_itself():
     assert (graph > 0).tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 1]]
 
 
+def test_an_item_that_others_list_is_linked_to_itself_and_an_item_that_nobody_lists_is_not():
+    matrix = sp.csr_matrix(np.ones((1, 3), np.float32))
+    lists = sp.csr_matrix(([1.0], ([1], [0])), shape=(3, 3), dtype=np.float32)
+    graph = item_graphs(TrainData(matrix, {}, {"text": lists}), k=3)["text"].csr.toarray()
+    assert (graph > 0).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+
+
 def test_items_are_linked_to_themselves_and_to_those_taken_together():
     taken = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], np.float32)
     graph = taken_together(sp.csr_matrix(taken), k=1).csr.toarray()

@@ -101,7 +101,8 @@ def test_lightgcn(shop, batch):
 
 
 def test_vbpr(shop, batch):
-    model = fitted(VBPR(VBPRConfig(embedding_dim=3, content_dim=2)), shop)
+    config = VBPRConfig(embedding_dim=3, content_dim=2, regularization=0.3)
+    model = fitted(VBPR(config), shop)
     net = model.network
     x = array(model.concatenated)
 
@@ -117,9 +118,16 @@ def test_vbpr(shop, batch):
     expected = np.mean(
         [softplus(score(u, j) - score(u, i)) for u, i, near in triples(batch) for j in near]
     )
-    assert model.loss(batch)["bpr"].item() == pytest.approx(expected, rel=1e-5)
+    losses = model.loss(batch)
+    assert losses["bpr"].item() == pytest.approx(expected, rel=1e-5)
     users, items = (array(x) for x in model.embed())
     assert users[4] @ items[6] == pytest.approx(score(4, 6), rel=1e-5)
+    squares = sum(  # the one at a user's end, which a bias is multiplied by, is no factor
+        np.square(x).sum()
+        for u, i, (j,) in triples(batch)
+        for x in (users[u, :-1], items[i], items[j])
+    )
+    assert losses["l2"].item() == pytest.approx(0.3 * squares / 2 / 4, rel=1e-5)
 
 
 def test_a_cold_item_of_vbpr_is_its_content_alone(shop):
@@ -154,6 +162,16 @@ def test_alpharec_reads_a_train_user_from_the_history_as_in_training(shop):
     )
 
 
+def test_alpharec_reads_a_cold_item_in_the_first_round_alone(shop):
+    model = fitted(AlphaRec(AlphaRecConfig(embedding_dim=4, num_layers=2)), shop).freeze(shop)
+    cold = {name: feature.rows(np.arange(WARM, 14)) for name, feature in shop.features.items()}
+    own = array(model.network.project(model.content.concatenated(cold)))
+    np.testing.assert_allclose(model.states[0, WARM:], own, rtol=1e-5, atol=1e-6)
+    assert not model.states[1, WARM:].any()
+    model.add_items(cold, 4)
+    np.testing.assert_array_equal(model.states[:, 14:], model.states[:, WARM:14])
+
+
 def test_alpharec_reads_light_interactions_as_in_training(shop):
     light = replace(shop, matrix=shop.matrix * np.float32(0.02))
     test_alpharec_reads_a_train_user_from_the_history_as_in_training(light)
@@ -171,6 +189,15 @@ def test_dropoutnet(shop, wide):
     ]
     expected = (np.mean(errors) + np.mean(others)) / 2
     assert model.loss(wide)["squared"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_factors_start_from_the_seed_of_torch(shop):
+    def factors(seed):
+        torch.manual_seed(seed)
+        return DropoutNet(DropoutNetConfig(embedding_dim=4)).fit(shop).factors.items
+
+    np.testing.assert_array_equal(factors(1), factors(1))
+    assert not np.allclose(factors(1), factors(2))
 
 
 def test_dropoutnet_hides_the_collaborative_vectors_of_a_share_of_items(shop):

@@ -71,6 +71,15 @@ def test_strangers_are_placed_by_the_map_that_train_users_obey(rng):
     np.testing.assert_allclose(users.find(strangers, items), mapped(strangers), atol=0.02)
 
 
+def test_what_all_users_have_in_common_is_not_shrunk(rng):
+    matrix = histories([0, 1], [2], [3, 4, 5])
+    vectors, items = rng.normal(size=(3, 2)), rng.normal(size=(6, 2)).astype(np.float32)
+    plain = KnownUsers.fit(matrix, vectors, items).fold_in
+    moved = KnownUsers.fit(matrix, vectors + 100, items).fold_in
+    np.testing.assert_allclose(moved[-1] - plain[-1], 100, rtol=1e-5)
+    np.testing.assert_allclose(moved[:-1], plain[:-1], atol=1e-3)
+
+
 def test_arrays_give_the_same_users(known):
     users, _, items = known
     again = KnownUsers(**users.arrays())
