@@ -77,6 +77,11 @@ def test_only_the_most_frequent_labels_are_kept():
     assert not feature.present[0]
 
 
+def test_of_labels_as_frequent_the_first_in_the_alphabet_are_kept():
+    feature = encode(["c", "b", "a", "b", "a", "c"], AttributeSpec("category", max_labels=2))
+    assert feature.values.tolist() == [[0, 0], [0, 1], [1, 0], [0, 1], [1, 0], [0, 0]]
+
+
 def test_number_worked_by_hand():
     # Fitted on 0..100: 1st and 99th percentile 1 and 99; width 49 puts centres at 1, 50, 99.
     values = np.arange(101.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmalign.encoders.image import ImageEncoder
+from mmalign.encoders.image import ImageEncoder, average_views
 
 CPU = torch.device("cpu")
 
@@ -82,3 +82,15 @@ def test_a_bug_in_the_transform_is_not_taken_for_a_broken_picture(pictures):
 
     with pytest.raises(ZeroDivisionError):
         ImageEncoder(Moments(), transform, CPU, fingerprint="f").encode(pictures)
+
+
+def test_views_without_margins_are_the_middle_of_both_sides():
+    """Of 20 rows the middle 17 from the second on, of 40 columns the middle 34 from the fourth."""
+    rows, columns = torch.meshgrid(torch.arange(20.0), torch.arange(40.0), indexing="ij")
+    views = []
+    average_views(lambda x: views.append(x) or x.flatten(1), torch.stack([rows, columns])[None], 4)
+    down = 1 + ((torch.arange(20) + 0.5) * 17 / 20 - 0.5).clip(0, 16)
+    across = 3 + ((torch.arange(40) + 0.5) * 34 / 40 - 0.5).clip(0, 33)
+    torch.testing.assert_close(views[1][0, 0], down[:, None].expand(20, 40))
+    torch.testing.assert_close(views[1][0, 1], across.expand(20, 40))
+    torch.testing.assert_close(views[3], views[1].flip(-1))

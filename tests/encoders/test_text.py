@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmalign.encoders import load_encoder
-from mmalign.encoders.text import TextEncoder, TransformersText
+from mmalign.encoders.text import PART, TextEncoder, TransformersText
 from mmalign.encoders.tuning import load_tower
 from mmalign.errors import EncoderError
 from mmalign.finetuning import TowerConfig
@@ -70,6 +70,20 @@ def test_a_left_padding_tokenizer_still_gives_the_first_token(bert_folder):
     )
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("count", [4, PART + 4])
+def test_left_padding_hides_no_token(bert_folder, pooling, count):
+    tower = TransformersText(str(bert_folder), torch.device("cpu"), pooling=pooling)
+    tower._tokenizer.padding_side = "left"
+    tokens = tower.tokenize(["tea", "a red cup of tea", "a cake", "tea"] * (count // 4))[0]
+    batch = tower.pad(tokens)
+    with torch.no_grad():
+        hidden, found = tower._model(**batch).last_hidden_state, tower(batch)
+    for row, ids in enumerate(tokens):
+        own = hidden[row, -len(ids) :]
+        torch.testing.assert_close(found[row], own[0] if pooling == "cls" else own.mean(dim=0))
+
+
 def test_the_prefix_is_put_before_every_text(bert_folder):
     got = encoder(bert_folder, prefix="query: ").encode(TEXTS).values
     expected = by_hand(bert_folder, ["query: " + text for text in TEXTS], "mean")
@@ -101,6 +115,13 @@ def test_max_length_is_bounded_by_the_model(bert_folder):
     encoded = encoder(bert_folder, max_length=4000).encode(["tea " * 100])
     assert encoded.present.all()
     assert encoded.notes == {"truncated": 1}
+
+
+def test_max_length_is_bounded_by_the_tokenizer(bert_folder, tmp_path):
+    shutil.copytree(bert_folder, tmp_path / "short")
+    path = tmp_path / "short" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 8}))
+    assert encoder(tmp_path / "short")._tower.max_length == 8
 
 
 def test_a_bad_text_fails_alone(bert_folder):

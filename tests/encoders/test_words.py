@@ -22,6 +22,13 @@ def test_words_of_one_text_and_of_most_texts_are_left_out() -> None:
     assert learn_words(texts, 10).words == ("tea",)
 
 
+def test_texts_without_words_do_not_count() -> None:
+    texts = ["the tea", "the tea", "the end", *(f"x{i}" for i in range(4))]
+    learned = learn_words([*texts, None, "", "  ", " \n"], 10)
+    assert learned == learn_words(texts, 10)
+    assert learned.words == ("tea",)  # in 2 of 7; "the" is in 3 of 7, which of 11 would be few
+
+
 def test_the_most_frequent_words_stay_and_ties_go_by_the_alphabet() -> None:
     texts = ["b c", "b c", "a b", "a", *(f"x{i}" for i in range(20))]
     assert learn_words(texts, 2).words == ("a", "b")

@@ -221,3 +221,9 @@ def test_interaction_neighbours_equal_plain_loops(taken, k, shrinkage):
         assert {j: found[item, j] for j in np.flatnonzero(found[item])} == pytest.approx(
             dict(expected), rel=1e-6
         )
+
+
+def test_a_cosine_that_may_be_the_rounding_of_zero_makes_no_neighbours() -> None:
+    far, near = everything([[1, 0], [1e-8, 1]]), everything([[1, 0], [1e-6, 1]])
+    assert content_knn(far, 1).nnz == 0
+    assert content_knn(near, 1).nnz == 2

@@ -150,6 +150,13 @@ def test_edge_index_lists_sources_then_targets() -> None:
     assert operator.edge_index(torch.device("cpu")).tolist() == [[1, 2, 0], [0, 0, 2]]
 
 
+def test_a_stored_zero_is_no_edge() -> None:
+    csr = sp.csr_matrix(([0.0, 2.0], ([0, 1], [0, 1])), shape=(2, 2))
+    assert csr.has_canonical_format
+    assert SparseOperator(csr).csr.nnz == 1
+    assert csr.nnz == 2
+
+
 def test_zeros_and_duplicates_are_mended_on_a_copy() -> None:
     given_ = sp.csr_matrix(([0.0, 1.0, 1.5], [0, 1, 1], [0, 3]), shape=(1, 2))
     operator = SparseOperator(given_)

@@ -34,8 +34,8 @@ def likes(rng):
     return rng.normal(size=(USERS, WARM + COLD)).astype(np.float32)
 
 
-def catalog(likes, *, cold=True, valid=True, taken=None):
-    """User u has the item u and ``taken[u]`` others in train and, in valid, the ten liked most."""
+def catalog(likes, *, cold=True, valid=True, taken=None, liked=10):
+    """User u has item u and ``taken[u]`` others in train and, in valid, the ``liked`` best."""
     more = np.zeros(USERS, int) if taken is None else taken
     train = [[u, *range(max(u + 1, WARM - more[u]), WARM)] for u in range(USERS)]
     rows = [(f"u{u:02}", f"i{i:02}", "train") for u in range(USERS) for i in train[u]]
@@ -43,7 +43,7 @@ def catalog(likes, *, cold=True, valid=True, taken=None):
     for u in range(USERS):
         seen[u, train[u]] = -np.inf
     if valid:
-        best = np.argsort(-seen, axis=1)[:, :10]
+        best = np.argsort(-seen, axis=1)[:, :liked]
         rows += [(f"u{u:02}", f"i{i:02}", "valid") for u in range(USERS) for i in best[u]]
     items = pd.DataFrame({"item_id": [f"i{i:02}" for i in range(likes.shape[1])]})
     log = pd.DataFrame(rows, columns=["user_id", "item_id", "split"])
@@ -182,6 +182,25 @@ def test_is_deterministic_and_bounded_in_users(likes, monkeypatch):
     )
     choose_calibration(model, shop, seed=1)
     assert max(asked) == 7
+
+
+def test_the_users_that_are_asked_are_drawn_by_the_seed(likes, monkeypatch):
+    model, shop, asked = Known(score=likes / 3), catalog(likes), []
+    monkeypatch.setattr("mmalign.trainers.calibrate.MAX_SCORES", 7 * (WARM + COLD))
+    real = model.components
+    monkeypatch.setattr(
+        model, "components", lambda h: asked.append({*h.indices.tolist()}) or real(h)
+    )
+    for seed in (1, 2):
+        choose_calibration(model, shop, seed=seed)
+    first, second = (users for users in asked if len(users) == 7)
+    assert first != second
+    assert first != {*range(7)}
+
+
+def test_users_may_have_liked_more_than_the_list_is_long(likes):
+    model, shop = Known(score=likes), catalog(likes, liked=25)
+    assert reached(model, shop, choose_calibration(model, shop)) > 0.98
 
 
 def test_cold_scores_by_chance_are_not_scaled(likes):

@@ -15,7 +15,7 @@ from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import SLICES
 from mmalign.models import MODELS, ModelConfig, TrainData
 from mmalign.models.neural.base import NeuralModel
-from mmalign.models.neural.lightgcn import LightGCN
+from mmalign.models.neural.lightgcn import LightGCN, LightGCNConfig
 from mmalign.models.popularity import RandomConfig, RandomModel
 from mmalign.trainers.fit import fit
 from mmalign.trainers.pairwise import PairwiseModule
@@ -192,3 +192,23 @@ def test_nothing_cold_is_trained_on(shop, monkeypatch):
         users = batch.users.numpy()
         assert taken[users, batch.positives.numpy()].all()
         assert not taken[users[:, None], batch.negatives.numpy()].any()
+
+
+def test_negatives_differ_by_seed_and_process(shop, monkeypatch):
+    """Processes that drew alike would together see the negatives of one."""
+    matrix = shop.catalog.matrix("train")
+    data = TrainData(matrix, {})
+    model = LightGCN(LightGCNConfig(embedding_dim=4, negatives=8)).fit(data)
+    drawn = []
+    monkeypatch.setattr(
+        model, "loss", lambda batch: drawn.append(batch.negatives) or {"bpr": torch.tensor(0.0)}
+    )
+    monkeypatch.setattr(PairwiseModule, "log", lambda *_, **__: None)
+    batch = torch.zeros((4, 2), dtype=torch.long)
+    for seed, rank in ((0, 0), (0, 0), (0, 1), (1, 0)):
+        monkeypatch.setattr(PairwiseModule, "global_rank", rank)
+        PairwiseModule(model, data, shop.catalog, seed=seed).training_step(batch, 0)
+    first, again, other, later = drawn
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, later)

@@ -131,6 +131,18 @@ def test_timm_loads_an_image_folder_with_its_preprocessing(tuned, tmp_path):
     np.testing.assert_allclose(rows, rows_of(tower, pictures), atol=1e-5)
 
 
+def test_sizes_that_the_model_before_was_tested_at_are_forgotten(timm_folder, tune, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(timm_folder, source)
+    config = json.loads((source / "config.json").read_text())
+    config["pretrained_cfg"] |= {"test_input_size": [3, 200, 200], "test_crop_pct": 0.5}
+    (source / "config.json").write_text(json.dumps(config))
+    load_tower(source, tune(preprocess={"crop_pct": 0.9})).save_pretrained(tmp_path / "tuned")
+    written = json.loads((tmp_path / "tuned" / "config.json").read_text())["pretrained_cfg"]
+    assert written["crop_pct"] == 0.9
+    assert not [name for name in written if name.startswith("test_")]
+
+
 @pytest.mark.parametrize("kind", ["clip", "clip-hf"])
 def test_open_clip_loads_a_pair_of_towers(kind, tuned, tmp_path):
     import open_clip

@@ -42,6 +42,16 @@ def test_prefix_and_length_follow_preset_and_config(bert_folder, tmp_path, tune)
     assert inputs["input_ids"].tolist() == [[2, 4, 5, 11, 3]] * 2
 
 
+def test_preprocessing_is_that_of_the_preset_but_for_what_is_asked(timm_folder, tmp_path, tune):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        f"library: timm\nmodality: image\nfolder: {timm_folder}\n"
+        "preprocess: {crop_pct: 0.5, crop_mode: center}\n"
+    )
+    tower = load_tower(path, tune(preprocess={"crop_mode": "squash"}))
+    assert tower.origin.preset.preprocess == {"crop_pct": 0.5, "crop_mode": "squash"}
+
+
 def test_texts_that_cannot_be_read_are_left_out_alone(bert_folder, tune):
     tower = load_tower(bert_folder, tune())
     batch = tower.collate(["tea", "", b"tea", "a red cup"], training=True)

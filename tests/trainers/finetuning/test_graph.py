@@ -40,3 +40,11 @@ def test_the_interaction_that_is_asked_for_passes_no_message(shop, towers):
     pairs = set(zip(users.tolist(), rows.tolist(), strict=True))
     assert all(matrix[pair] > 0 and messages[pair] == 0 for pair in pairs)
     assert messages.nnz == matrix.nnz - len(pairs)
+
+
+def test_items_are_asked_for_as_often_as_they_are_taken(shop, towers):
+    matrix = shop.matrix("train")
+    objective = GraphContrast("text", 1.0, matrix, towers["text"], shop.texts(), seed=0)
+    count = matrix.getnnz(axis=0)
+    expected = np.log(count[count > 0] / matrix.nnz)
+    np.testing.assert_allclose(objective._log_q.numpy()[count > 0], expected, rtol=1e-6)
