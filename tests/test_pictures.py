@@ -114,7 +114,7 @@ def test_unusable_bytes_say_why(data, reason):
 
 def test_a_picture_may_be_a_hundred_times_as_wide_as_high():
     assert open_image(encode(Image.new("RGB", (100, 1)))).size == (100, 1)
-    with pytest.raises(BrokenImageError, match="too narrow .101 x 1."):
+    with pytest.raises(BrokenImageError, match=r"too narrow \(101 x 1\)"):
         open_image(encode(Image.new("RGB", (101, 1))))
 
 

@@ -39,7 +39,7 @@ def test_pairs_are_compared_by_ids_and_not_by_rows(trained):
     seen = sp.csr_matrix([[float((u, i) in trained) for i in item_ids] for u in users])
     fitted = SimpleNamespace(user_ids=users, item_ids=item_ids, seen={"train": seen})
     if ("v", "a") in trained:
-        with pytest.raises(DataError, match="1 of 1 pairs in test.*user v and item a"):
+        with pytest.raises(DataError, match=r"1 of 1 pairs in test.*user v and item a"):
             check_held_out(fitted, catalog, "test")
     else:
         check_held_out(fitted, catalog, "test")

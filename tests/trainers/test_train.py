@@ -582,6 +582,4 @@ def test_training_reads_warm_items_wherever_they_stand(shop, log, make_catalog):
     module = AlignedModule(model, data, catalog, seed=0)
     np.testing.assert_array_equal(module._matrix.toarray(), data.matrix.toarray()[:, 20:])
     np.testing.assert_array_equal(module._items.fused.numpy(), model.teacher.content[20:])
-    np.testing.assert_array_equal(
-        module._similar.csr.toarray(), model.similar.toarray()[20:, 20:]
-    )
+    np.testing.assert_array_equal(module._similar.csr.toarray(), model.similar.toarray()[20:, 20:])
