@@ -130,10 +130,6 @@ def check_trainer(options: Mapping[str, Any]) -> None:
             )
         if name not in _PARAMETERS:
             raise ConfigError(f"unknown key 'trainer.{name}'", fix=nearest(name, _PARAMETERS))
-        if name in _COUNTS and re.fullmatch(r"None|-?\d+", str(options[name])) is None:
-            raise ConfigError(
-                f"trainer.{name} must be a whole number", got=options[name], fix="write one"
-            )
     if options.get("barebones"):
         raise ConfigError(
             "trainer.barebones takes away the checkpoints that mmalign needs",
@@ -213,9 +209,13 @@ def check_plain(options: Mapping[str, Any]) -> None:
     """Check that arguments for ``lightning.Trainer`` can be kept in a config file.
 
     Raises:
-        ConfigError: One is an object of Python.
+        ConfigError: One is an object of Python, or no whole number where one is counted.
     """
     for name, value in options.items():
+        if name in _COUNTS and not isinstance(value, int | None):
+            raise ConfigError(
+                f"trainer.{name} must be a whole number", got=value, fix="pass one, or leave it out"
+            )
         if not _is_plain(value):
             raise ConfigError(
                 f"trainer.{name} must be a plain value, which a config file can hold",

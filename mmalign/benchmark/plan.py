@@ -75,15 +75,19 @@ class Plan:
 
 
 def make_plan(
-    config: ExperimentConfig, catalog: Catalog, data: Digest, modalities: Modalities
+    config: ExperimentConfig,
+    catalog: Catalog,
+    data: Digest | None = None,
+    modalities: Modalities | None = None,
 ) -> Plan:
     """Check all that can be checked before hours are spent.
 
     Args:
         config: The experiment.
         catalog: Its valid and test rows must give something to measure.
-        data: Digests of the data.
-        modalities: Model to the features there are for it.
+        data: Digests of the data; None before anything is encoded.
+        modalities: Model to the features there are for it; None before anything is encoded, when
+            all models get what ``config.data`` names.
 
     Raises:
         ConfigError: A search space or the monitored metric is wrong, or the reference cannot run.
@@ -102,6 +106,10 @@ def make_plan(
             )
     has_warm = has_users("valid", "warm")
     running, not_run = {}, {}
+    if modalities is None:
+        named = [*config.data.text, *config.data.attributes]
+        named += [config.data.image] if config.data.image is not None else []
+        modalities = dict.fromkeys(MODELS, (*named, *catalog.features))
     for model in config.benchmark.models or tuple(MODELS):
         search_space(config, model)
         has_features, has_lists = bool(modalities.get(model)), bool(catalog.neighbours)
@@ -117,7 +125,7 @@ def make_plan(
             got=not_run[config.benchmark.reference],
             fix="change data, or name another reference",
         )
-    return Plan(config, data, running, not_run)
+    return Plan(config, data or Digest(), running, not_run)
 
 
 def tune_job(plan: Plan, model: str) -> Job:

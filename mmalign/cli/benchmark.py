@@ -78,7 +78,7 @@ def run_benchmark(config: ExperimentConfig, output: Path, command: str) -> int:
         print(f"note: {notice}", file=sys.stderr)
     if found.errors:
         raise DataError(found.errors[0], fix="see mmalign validate for all that is wrong")
-    make_plan(config, catalog, Digest(), {})  # says what is wrong before hours of encoding
+    make_plan(config, catalog)  # says what is wrong before hours of encoding
     features, modalities = benchmark_features(config, catalog)
     plan = make_plan(config, catalog, Digest.of(catalog, features), modalities)
     outcome = run_plan(plan, features, output)

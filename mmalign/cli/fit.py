@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-from lightning.pytorch import Callback
+from typing import TYPE_CHECKING
 
 from mmalign.atomic import check_writable
 from mmalign.cli.process import process_number
@@ -28,6 +27,9 @@ from mmalign.recommender import Recommender
 from mmalign.recommender.artefact import FILES
 from mmalign.trainers.fit import FitResult, fit
 from mmalign.trainers.options import parse_fit
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
 
 __all__ = ["fit_recommender", "run"]
 

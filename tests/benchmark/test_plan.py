@@ -12,6 +12,7 @@ from mmalign.benchmark.inputs import Digest, read_features, write_features
 from mmalign.benchmark.plan import Job, make_plan, measure_job, tune_job
 from mmalign.config import from_dict, to_dict
 from mmalign.data.catalog import Catalog
+from mmalign.data.config import DataConfig
 from mmalign.errors import ConfigError, DataError
 from mmalign.experiment import EvaluationConfig
 from mmalign.interfaces import Feature
@@ -30,6 +31,14 @@ def test_every_model_runs_or_says_why_not(make_config, catalog):
 def test_a_reference_that_cannot_run_is_told_before_hours_are_spent(make_config, catalog):
     with pytest.raises(ConfigError, match="reference aligned cannot run"):
         make_plan(make_config(reference="aligned"), catalog, DATA, {})
+
+
+def test_before_anything_is_encoded_models_of_content_have_what_data_names(make_config, catalog):
+    config = make_config(models=["ease", "ridge"], reference="ridge")
+    text = replace(config, data=DataConfig(text=("title",)))
+    assert list(make_plan(text, catalog).modalities) == ["ease", "ridge"]
+    with pytest.raises(ConfigError, match="reference ridge cannot run"):
+        make_plan(replace(config, data=DataConfig()), catalog)
 
 
 def test_where_valid_is_cold_models_of_warm_items_do_not_run(make_config, catalog):

@@ -197,6 +197,9 @@ def test_what_no_network_minds_is_let_through(options):
 def test_a_value_that_no_file_can_hold_is_refused(value):
     with pytest.raises(ConfigError, match=r"trainer\.max_time must be a plain value.*00:12:00:00"):
         check_plain({"max_time": value})
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs must be a whole number"):
+        check_plain({"max_epochs": "five"})
+    check_plain({"max_steps": -1, "max_epochs": None})
     check_plain({"max_time": {"minutes": 5}, "default_root_dir": Path("logs"), "devices": [0]})
 
 
