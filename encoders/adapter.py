@@ -8,7 +8,7 @@ from torch import nn
 
 from mmalign.encoders.folders import ADAPTER_FILES, OWN_PROJECTION
 from mmalign.encoders.runtime import read_weights, require
-from mmalign.errors import EncoderError
+from mmalign.errors import EncoderError, in_one_line
 
 __all__ = ["core_of", "merge_adapter"]
 
@@ -41,10 +41,9 @@ def merge_adapter(tower: nn.Module, folder: Path) -> None:
             core.load_state_dict(core.state_dict() | read_weights(folder / OWN_PROJECTION))
         peft.PeftModel.from_pretrained(core, folder).merge_and_unload()
     except Exception as error:  # peft, safetensors and torch share no base class of errors
-        first = str(error).partition("\n")[0]
         raise EncoderError(
             f"cannot merge the adapter in {folder} into its base",
-            got=f"{type(error).__name__}: {first}",
+            got=in_one_line(error),
             fix="its files are damaged: tune again, or bring them back",
         ) from error
     tower.eval().requires_grad_(False)

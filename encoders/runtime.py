@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmalign.encoders.folders import read_json
-from mmalign.errors import EncoderError, MissingDependencyError, MMAlignError, nearest
+from mmalign.errors import EncoderError, MissingDependencyError, MMAlignError, in_one_line, nearest
 from mmalign.interfaces import Encoded, FloatArray
 
 if TYPE_CHECKING:
@@ -200,10 +200,9 @@ def preprocessing(overrides: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:
         if not overrides:
             raise
-        first = str(error).partition("\n")[0]
         raise EncoderError(
             f"preprocess has a value that the encoder's library cannot take: {dict(overrides)}",
-            got=f"{type(error).__name__}: {first}",
+            got=in_one_line(error),
             fix="mend preprocess, or leave it out",
         ) from error
 

@@ -13,6 +13,7 @@ __all__ = [
     "MMAlignError",
     "MissingDependencyError",
     "TrainingError",
+    "in_one_line",
     "nearest",
 ]
 
@@ -60,6 +61,19 @@ class TrainingError(MMAlignError, RuntimeError):
 
 class MissingDependencyError(MMAlignError, ImportError):
     """An optional dependency is absent; the message names the exact ``pip install``."""
+
+
+def in_one_line(error: BaseException) -> str:
+    r"""Name another library's error, and give the first line of what it says.
+
+    Example:
+        >>> in_one_line(KeyError("no\nmore"))
+        "KeyError: 'no\\nmore'"
+        >>> in_one_line(ValueError("cut\nTraceback"))
+        'ValueError: cut'
+    """
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

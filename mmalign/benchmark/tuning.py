@@ -18,7 +18,7 @@ from mmalign.benchmark.objective import Objective
 from mmalign.benchmark.pruning import Pruning
 from mmalign.benchmark.space import Choices, Space, lay, search_space, setting
 from mmalign.data.catalog import Catalog
-from mmalign.errors import MissingDependencyError, TrainingError
+from mmalign.errors import MissingDependencyError, TrainingError, in_one_line
 from mmalign.evaluation.protocol import evaluate
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import Features
@@ -122,7 +122,7 @@ def tune(
             raise
         except Exception as error:  # of whatever library: the next settings may work
             state = TrialState.FAIL
-            problem = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+            problem = in_one_line(error)
         seconds = time.perf_counter() - started
         trial.set_user_attr("seconds", seconds)
         if problem:

@@ -22,7 +22,6 @@ from mmalign.interfaces import ITEM_ID, SPLIT, SPLITS, TIMESTAMP, USER_ID, Featu
 
 __all__ = ["Audit", "audit"]
 
-
 _SHOWN = 10
 """Most pairs of like items that are written out; all of them are in the JSON."""
 

@@ -116,15 +116,15 @@ def as_seconds(values: pd.Series, table: str) -> pd.Series:
         [86400.0]
     """
     is_date = pd.api.types.is_datetime64_any_dtype(values.dtype)
-    numbers = values if is_date else pd.to_numeric(values, errors="coerce")
+    numbers = values if is_date else pd.to_numeric(values, errors="coerce").astype(np.float64)
     if not is_date and numbers.notna().equals(values.notna()):
-        seconds = numbers.astype(np.float64)  # Int64 has a missing value that cannot be compared
+        seconds = numbers
     else:
         written = None if is_date else "ISO8601"
         dates = pd.to_datetime(values, errors="coerce", utc=True, format=written)
         seconds = (dates - pd.Timestamp(0, tz="UTC").as_unit("s")) / pd.Timedelta(seconds=1)
         if not is_date and numbers.notna().sum() > seconds.notna().sum():
-            seconds = numbers.astype(np.float64)  # then what is wrong is the cell that is no number
+            seconds = numbers  # then what is wrong is the cell that is no number
     wrong = (seconds.isna() & values.notna()).to_numpy() | np.isinf(seconds.to_numpy(np.float64))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

@@ -10,14 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmalign.data.attributes import attribute_values
-from mmalign.data.cells import (
-    as_ids,
-    as_line,
-    as_number,
-    as_seconds,
-    as_text,
-    plain,
-)
+from mmalign.data.cells import as_ids, as_line, as_number, as_seconds, as_text, plain
 from mmalign.data.condition import Condition
 from mmalign.data.config import AttributeConfig, DataConfig
 from mmalign.data.splits import SplitConfig, apply

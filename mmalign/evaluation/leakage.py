@@ -175,10 +175,14 @@ def _with_other_tests(catalog: Catalog, rng: np.random.Generator) -> Catalog:
         pairs = pd.MultiIndex.from_arrays([test[USER_ID], chosen])
         return np.flatnonzero(pairs.isin(own))
 
-    drawn = [_deal(items, len(rows), still_own, rng)]
-    while len(still_own(drawn[-1])) and len(drawn) < _DEALS:
-        drawn.append(_deal(items, len(rows), still_own, rng))
-    log.loc[rows, ITEM_ID] = min(drawn, key=lambda chosen: len(still_own(chosen)))
+    best, left = test[ITEM_ID].to_numpy(), len(rows)
+    for _ in range(_DEALS):
+        chosen = _deal(items, len(rows), still_own, rng)
+        if (staying := len(still_own(chosen))) < left:
+            best, left = chosen, staying
+        if not left:
+            break
+    log.loc[rows, ITEM_ID] = best
     return replace(catalog, interactions=log)
 
 
@@ -191,7 +195,10 @@ def _deal(
     """Deal every item at least once, then let rows that got their own swap with others."""
     chosen = rng.permutation(np.concatenate([items, rng.choice(items, count - len(items))]))
     for _ in range(_DEALS):
-        for row in still_own(chosen):
+        own = still_own(chosen)
+        if not len(own):
+            break
+        for row in own:
             other = rng.integers(count)
             chosen[row], chosen[other] = chosen[other], chosen[row]
     return chosen

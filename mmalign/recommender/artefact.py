@@ -21,7 +21,7 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from mmalign.atomic import recover, whole_folder
 from mmalign.config import from_dict, to_dict
-from mmalign.errors import ArtefactError
+from mmalign.errors import ArtefactError, in_one_line
 from mmalign.experiment import ExperimentConfig
 from mmalign.interfaces import ITEM_ID, USER_ID, Feature
 from mmalign.models import build_model
@@ -58,7 +58,6 @@ FILES = (
     "users.parquet",
     "README.md",
 )
-DIGESTED = ("seen.safetensors", "items.parquet", "users.parquet")  # the others are large
 LIBRARIES = ("mmalign", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
 
 
@@ -102,7 +101,8 @@ def load(
         files.read_arrays(folder / f"{name}.safetensors") for name in ("model", "features", "seen")
     )
     try:
-        _check_digests(folder, stored.get("digests", {}))
+        found = _digests(items[ITEM_ID], users[USER_ID], seen)
+        _check_digests(found, stored.get("digests", {}), folder)
         config = from_dict(ExperimentConfig, stored["experiment"])
         loaded = {
             "model": build_model(config.model, seed=config.seed).load_arrays(learned),
@@ -165,17 +165,7 @@ def push(recommender: Recommender, repo_id: str, *, private: bool, token: str | 
 
 
 def _write(recommender: Recommender, folder: Path) -> None:
-    files.write_arrays(folder / "model.safetensors", recommender.model.arrays())
-    content = {
-        f"{name}.{part}": getattr(feature, part)
-        for name, feature in recommender.features.items()
-        for part in ("values", "present")
-    }
-    files.write_arrays(folder / "features.safetensors", content)
-    files.write_arrays(folder / "seen.safetensors", files.pack(recommender.seen))
-    files.write_table(folder / "items.parquet", recommender.items)
-    users = pd.DataFrame({USER_ID: pd.Series(recommender.user_ids, dtype="str")})
-    files.write_table(folder / "users.parquet", users)
+    seen = files.pack(recommender.seen)
     config = {
         "format": FORMAT,
         "experiment": to_dict(recommender.config),
@@ -187,29 +177,42 @@ def _write(recommender: Recommender, folder: Path) -> None:
             for name, row in recommender.measured.items()
         },
         "versions": _versions(),
-        "digests": {name: _digest(folder / name) for name in DIGESTED},
+        "digests": _digests(recommender.item_ids, recommender.user_ids, seen),
     }
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    files.write_arrays(folder / "model.safetensors", recommender.model.arrays())
+    content = {
+        f"{name}.{part}": getattr(feature, part)
+        for name, feature in recommender.features.items()
+        for part in ("values", "present")
+    }
+    files.write_arrays(folder / "features.safetensors", content)
+    files.write_arrays(folder / "seen.safetensors", seen)
+    files.write_table(folder / "items.parquet", recommender.items)
+    users = pd.DataFrame({USER_ID: pd.Series(recommender.user_ids, dtype="str")})
+    files.write_table(folder / "users.parquet", users)
     (folder / "README.md").write_text(model_card.render(recommender), encoding="utf-8")
 
 
-def _digest(file: Path) -> str:
-    """SHA-256 of a file, and of a table's ids in their order: its other columns may be edited."""
-    if file.suffix != ".parquet":
-        return files.digest(file)
-    key = ITEM_ID if file.stem == "items" else USER_ID
-    ids = files.read_table(file, key)[key]
-    return sha256("\0".join(ids).encode("utf-8", "surrogatepass")).hexdigest()
+def _digests(
+    item_ids: Iterable[str], user_ids: Iterable[str], seen: Mapping[str, NDArray[Any]]
+) -> dict[str, str]:
+    """SHA-256 of the ids in their order, and of who took what: what other files count on."""
+    parts: dict[str, list[bytes]] = {
+        "items": ["\0".join(item_ids).encode("utf-8", "surrogatepass")],
+        "users": ["\0".join(user_ids).encode("utf-8", "surrogatepass")],
+        "seen": [part for name in sorted(seen) for part in (name.encode(), seen[name].tobytes())],
+    }
+    return {name: sha256(b"".join(part)).hexdigest() for name, part in parts.items()}
 
 
-def _check_digests(folder: Path, digests: Mapping[str, str]) -> None:
-    for name in DIGESTED:
-        digest = digests.get(name)
-        if digest is not None and _digest(folder / name) != digest:
+def _check_digests(found: Mapping[str, str], written: Mapping[str, str], folder: Path) -> None:
+    for name, digest in found.items():
+        if written.get(name, digest) != digest:
             raise ArtefactError(
-                f"{folder / name} is not what was written: rows in another order, or other numbers",
-                got=f"another digest than {digest[:12]}",
+                f"{name} of {folder} are not what was written: in another order, or others",
+                got=f"digest {digest[:12]}",
                 fix="fit anew, or change a loaded recommender and call save_pretrained",
             )
 
@@ -293,8 +296,7 @@ def _download(repo_id: str, revision: str | None, token: str | None) -> Path:
     except RevisionNotFoundError:
         what, fix = f"no revision {revision!r} of that repository", "name a branch, tag or commit"
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        what = f"{nowhere}, which cannot be asked ({type(error).__name__}: {reason})"
+        what = f"{nowhere}, which cannot be asked ({in_one_line(error)})"
         fix = "check the path; if it is on the hub, try again with a connection"
     else:
         return Path(found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from safetensors.numpy import load_file, save_file
 from mmalign.errors import ArtefactError
 
 __all__ = [
-    "digest",
     "pack",
     "read_arrays",
     "read_json",
@@ -74,12 +72,6 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
     except SafetensorError as error:
         raise OSError(str(error)) from None
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def read_table(path: Path, key: str) -> pd.DataFrame:
